@@ -1,0 +1,45 @@
+import math
+
+import torch
+from torch import Tensor
+
+from regattn_allennlp.operators.regularized_max import RegularizedMax
+from regattn_allennlp.operators.rows import check_gamma, solve_rows
+
+
+def softmax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: float = 1.0) -> Tensor:
+    """
+    softmax(x / gamma): the solution of
+
+        argmax_{p in simplex} <p, x> - gamma * sum_i p_i log p_i
+
+    Every weight is above 0. Parameters and errors are those of `RegularizedMax` and its `forward`: `scores` of any
+    floating-point dtype and any number of dimensions; `mask` of dtype bool, broadcastable to `scores`, false where
+    the weight is 0; `dim` the dimension along which the weights sum to 1; `gamma` > 0, the temperature.
+
+    Returns the weights in the shape and dtype of `scores`.
+    """
+    check_gamma(gamma)
+
+    def solve(rows: Tensor) -> Tensor:
+        excluded = rows == -math.inf
+        # A row with nothing in it has no maximum, and would give NaN in the weights or in their gradient.
+        rows = rows.masked_fill(excluded.all(-1, keepdim=True), 0.0)
+        maximum = rows.detach().amax(-1, keepdim=True)
+        return torch.softmax((rows - maximum) / gamma, dim=-1).masked_fill(excluded, 0.0)
+
+    return solve_rows(solve, scores, mask, dim)
+
+
+@RegularizedMax.register("softmax")
+class Softmax(RegularizedMax):
+    """
+    `softmax` as a module: Omega(p) = sum_i p_i log p_i, the negative Shannon entropy in nats; `value` is
+    gamma * logsumexp(x / gamma).
+    """
+
+    def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+        return softmax(scores, mask, self.dim, self.gamma)
+
+    def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+        return torch.special.xlogy(weights, weights).sum(self.dim)
