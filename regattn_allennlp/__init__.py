@@ -1,9 +1,11 @@
 """
 Sparse and structured attention: regularized max operators for PyTorch, and a plugin for AllenNLP.
 
-The operators need PyTorch, numpy and numba only. AllenNLP finds the plugin's parts by itself, with
-`--include-package regattn_allennlp` or a `.allennlp_plugins` file; importing this package does not import AllenNLP.
+The operators need PyTorch, numpy and numba only, and importing this package does not import AllenNLP. AllenNLP finds
+the plugin's parts with `--include-package regattn_allennlp` or a `.allennlp_plugins` file that names this package.
 """
+
+import sys
 
 from regattn_allennlp.operators import (
     Fusedmax,
@@ -30,3 +32,9 @@ __all__ = [
     "softmax",
     "sparsemax",
 ]
+
+# --include-package imports all modules of a package, a plugins file only the package: then the rest is fetched here.
+if "allennlp.common.plugins" in sys.modules:
+    from allennlp.common.util import import_module_and_submodules
+
+    import_module_and_submodules(__name__)

@@ -26,7 +26,9 @@ def softmax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: fl
         # A row with nothing in it has no maximum, and would give NaN in the weights or in their gradient.
         rows = rows.masked_fill(excluded.all(-1, keepdim=True), 0.0)
         maximum = rows.detach().amax(-1, keepdim=True)
-        return torch.softmax((rows - maximum) / gamma, dim=-1).masked_fill(excluded, 0.0)
+        limits = torch.finfo(rows.dtype)  # beyond them the rows' dtype would make 0 or infinity of gamma
+        divisor = min(max(gamma, limits.tiny), limits.max)
+        return torch.softmax((rows - maximum) / divisor, dim=-1).masked_fill(excluded, 0.0)
 
     return solve_rows(solve, scores, mask, dim)
 

@@ -58,7 +58,7 @@ def _project_on_simplex(values, count):
     for k in range(count):
         maximum = max(maximum, values[k])
     threshold = -1.0  # of the values less their maximum: one value alone would get all the weight
-    num_active = -1
+    num_active = count + 1
     while True:
         total = 0.0
         num_above = 0
@@ -67,7 +67,8 @@ def _project_on_simplex(values, count):
             if value > threshold:
                 total += value
                 num_above += 1
-        if num_above == num_active:
+        # Fewer every time, but for rounding: that may let a dropped candidate in again, and must not go on forever.
+        if num_above >= num_active:
             break
         num_active = num_above
         threshold = (total - 1.0) / num_active

@@ -1,0 +1,9 @@
+"""
+The environment variables that the configs under training_configs read. Jsonnet's std.extVar has no default value and
+stops at a variable that is not set; AllenNLP imports this package before it reads a config, so defaults are set here.
+"""
+
+import os
+
+# Path or address of pre-trained word vectors; empty: the vectors are learned.
+os.environ.setdefault("GLOVE", "")

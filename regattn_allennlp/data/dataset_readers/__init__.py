@@ -1,0 +1,1 @@
+from regattn_allennlp.data.dataset_readers.entailment import EntailmentDatasetReader as EntailmentDatasetReader

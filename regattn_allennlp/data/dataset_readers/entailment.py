@@ -1,0 +1,154 @@
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from os import PathLike
+from typing import Optional
+
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.util import is_distributed, lazy_groups_of
+from allennlp.data import DatasetReader, Field, Instance, TokenIndexer, Tokenizer
+from allennlp.data.fields import LabelField, MetadataField, TextField
+from allennlp.data.token_indexers import SingleIdTokenIndexer
+
+import regattn_allennlp.data.transformers_compatibility  # noqa: F401  (for the tokenizers of pretrained transformers)
+from regattn_allennlp.data.entailment_source import BATCH_SIZE, EntailmentSource, open_entailment_source
+from regattn_allennlp.data.tokenizers import SpacyLanguageTokenizer
+
+logger = logging.getLogger(__name__)
+
+# How SNLI's own files and the hub's data sets, in this order, label a pair that the annotators did not agree on.
+NO_GOLD_LABEL = ("-", "-1")
+
+
+@DatasetReader.register("entailment")
+class EntailmentDatasetReader(DatasetReader):
+    """
+    Reads pairs of a premise and a hypothesis with a label that says whether the one entails the other, for textual
+    entailment (natural language inference). What it reads from, the `file_path`, may be:
+
+    - a file of JSON lines (`.jsonl`, `.json`), tab-separated and unquoted (`.tsv`), comma-separated and quoted
+      (`.csv`), or Parquet (`.parquet`); as a path, a URL, or `"archive.zip!file.jsonl"`. The text formats are UTF-8,
+      and the tables have a header;
+    - a data set of the Hugging Face hub with its split: `"stanfordnlp/snli:train"`, or
+      `"nyu-mll/glue:validation_matched"` with the `config_name` `"mnli"`;
+    - a folder written by `save_to_disk` of the datasets library: `"folder"`, or `"folder:train"` if it has splits;
+    - the sample corpus of this package: `"sample:train"` and `"sample:validation"`.
+
+    A slice at the end selects some of the pairs: `"stanfordnlp/snli:train[:1000]"`, `"train.jsonl[:10%]"`.
+
+    Pairs without a gold label (`-` or `-1`) are skipped, and their number is logged. The rows stay on disk, in the
+    cache of the datasets library, so memory does not grow with the data; a file is read again when it changes.
+
+    The instances have the fields `premise` and `hypothesis` (`TextField`), `label` (`LabelField`) and `metadata`
+    (`MetadataField`) with the keys `premise`, `hypothesis`, `premise_tokens` and `hypothesis_tokens`.
+
+    Registered as a `DatasetReader` with name "entailment".
+
+    # Parameters
+
+    tokenizer : `Tokenizer`, optional (default=`SpacyLanguageTokenizer()`)
+    token_indexers : `Dict[str, TokenIndexer]`, optional (default=`{"tokens": SingleIdTokenIndexer()}`)
+    config_name : `str`, optional (default=`None`)
+        The configuration of a hub's data set that has several.
+    premise_column, hypothesis_column, label_column : `str`, optional (default=`None`)
+        The names of the columns (or keys of the JSON objects). By default found by the layouts of SNLI, MultiNLI
+        and SICK.
+    labels : `List[str]`, optional (default=`["entailment", "neutral", "contradiction"]`)
+        The labels. Upper and lower case in the data are the same. An integer in the data, if the data set has no
+        names for its integers, is an index into this list.
+    label_aliases : `Dict[str, str]`, optional (default=`None`)
+        From another spelling of a label in the data to the label: `{"e": "entailment", ...}` for ANLI's own files.
+
+    # Raises
+
+    `ConfigurationError`
+        While reading: if the source cannot be found or is malformed, has a sentence that is empty, or a label that is
+        neither one of the `labels` nor an alias. The message names the file and the line.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Optional[Tokenizer] = None,
+        token_indexers: Optional[dict[str, TokenIndexer]] = None,
+        config_name: Optional[str] = None,
+        premise_column: Optional[str] = None,
+        hypothesis_column: Optional[str] = None,
+        label_column: Optional[str] = None,
+        labels: Optional[list[str]] = None,
+        label_aliases: Optional[dict[str, str]] = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(manual_distributed_sharding=True, manual_multiprocess_sharding=True, **kwargs)
+        self._tokenizer = tokenizer or SpacyLanguageTokenizer()
+        self._token_indexers = token_indexers or {"tokens": SingleIdTokenIndexer()}
+        self._config_name = config_name
+        self._columns = (premise_column, hypothesis_column, label_column)
+        self._labels = labels or ["entailment", "neutral", "contradiction"]
+        self._label_of_spelling = {str(index): label for index, label in enumerate(self._labels)}
+        self._label_of_spelling.update({label.lower(): label for label in self._labels})
+        for alias, label in (label_aliases or {}).items():
+            if label not in self._labels:
+                raise ConfigurationError(
+                    f'label_aliases: "{alias}" stands for "{label}", which is not one of the labels {self._labels}.'
+                )
+            self._label_of_spelling[alias.lower()] = label
+
+    def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
+        source = open_entailment_source(str(file_path), self._config_name, self._columns)
+        for group in lazy_groups_of(self._own_rows(self._labelled_rows(source)), BATCH_SIZE):
+            rows, labels = zip(*group, strict=True)
+            for (premise, hypothesis), label in zip(source.sentences(list(rows)), labels, strict=True):
+                yield self.text_to_instance(premise, hypothesis, label)
+
+    def _labelled_rows(self, source: EntailmentSource) -> Iterator[tuple[int, str]]:
+        number_skipped = 0
+        for row, value in source.labels():
+            spelling = str(value).strip().lower()
+            if spelling in self._label_of_spelling:
+                yield row, self._label_of_spelling[spelling]
+            elif spelling in NO_GOLD_LABEL:
+                number_skipped += 1
+            else:
+                raise ConfigurationError(
+                    f'{source.location(row)}: "{source.label_column}" is {value!r}, which is none of the labels '
+                    f"{', '.join(self._labels)}. Change the dataset reader's labels, or map it by label_aliases."
+                )
+        worker_info = self.get_worker_info()
+        # Each worker of a data loader goes through all the labels: one of them reports.
+        if number_skipped and (worker_info is None or worker_info.id == 0):
+            logger.info("Skipped %d pairs without a gold label in %s.", number_skipped, source.name)
+
+    def _own_rows(self, labelled_rows: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        """
+        Leaves this process its share of the rows. Done after the skipping, so that all shares are of the same size.
+        """
+        distributed_info = self.get_distributed_info()
+        if distributed_info is not None and not is_distributed():
+            # A data loader's worker that was spawned, not forked, is outside the process group that `shard_iterable`
+            # asks for its rank; the reader remembers it.
+            labelled_rows = islice(labelled_rows, distributed_info.global_rank, None, distributed_info.world_size)
+        return self.shard_iterable(labelled_rows)
+
+    def text_to_instance(self, premise: str, hypothesis: str, label: Optional[str] = None) -> Instance:  # type: ignore[override]
+        premise_tokens = self._tokenizer.tokenize(premise)
+        hypothesis_tokens = self._tokenizer.tokenize(hypothesis)
+        fields: dict[str, Field] = {
+            "premise": TextField(premise_tokens),
+            "hypothesis": TextField(hypothesis_tokens),
+            "metadata": MetadataField(
+                {
+                    "premise": premise,
+                    "hypothesis": hypothesis,
+                    "premise_tokens": [token.text for token in premise_tokens],
+                    "hypothesis_tokens": [token.text for token in hypothesis_tokens],
+                }
+            ),
+        }
+        if label is not None:
+            fields["label"] = LabelField(label)
+        return Instance(fields)
+
+    def apply_token_indexers(self, instance: Instance) -> None:
+        # Here, not in `text_to_instance`: between processes instances travel without their indexers.
+        instance["premise"].token_indexers = self._token_indexers
+        instance["hypothesis"].token_indexers = self._token_indexers

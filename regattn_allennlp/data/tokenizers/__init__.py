@@ -1,0 +1,1 @@
+from regattn_allennlp.data.tokenizers.spacy_language_tokenizer import SpacyLanguageTokenizer as SpacyLanguageTokenizer

@@ -1,0 +1,3 @@
+from regattn_allennlp.models.regularized_decomposable_attention import RegularizedDecomposableAttention
+
+__all__ = ["RegularizedDecomposableAttention"]

@@ -1,0 +1,3 @@
+from regattn_allennlp.predictors.entailment import EntailmentPredictor
+
+__all__ = ["EntailmentPredictor"]

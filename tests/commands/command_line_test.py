@@ -1,0 +1,149 @@
+"""The `allennlp` command line with this plugin: training, evaluation, recovery, several processes, discovery."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from allennlp.common.checks import ConfigurationError
+from allennlp.models.archival import load_archive
+
+from tests.conftest import PROJECT_ROOT, SMALL
+
+CONFIGS = sorted(PROJECT_ROOT.glob("training_configs/s*/*.jsonnet"))
+INCLUDE = ("--include-package", "regattn_allennlp")
+# Commands started as processes see the package although they run in another folder.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+ALLENNLP = (sys.executable, "-m", "allennlp")
+
+
+def merged(**changes) -> str:
+    return json.dumps({**SMALL, **changes})
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_there_are_four_configs_of_each_data_set():
+    names = {"softmax", "sparsemax", "fusedmax", "oscarmax"}
+    assert {(path.parent.name, path.stem) for path in CONFIGS} == {(d, n) for d in ("snli", "sample") for n in names}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_config_trains_with_overrides(allennlp, config, tmp_path):
+    allennlp("train", config, "-s", tmp_path / "run", "--overrides", merged(), *INCLUDE)
+    assert metrics(tmp_path / "run")["epoch"] == 0
+    archive = load_archive(tmp_path / "run")
+    assert archive.config["model"]["attention"]["type"] == config.stem
+
+
+def test_configs_differ_in_the_attention_alone():
+    from allennlp.common import Params
+
+    for data in ("snli", "sample"):
+        configs = [Params.from_file(path).as_dict() for path in CONFIGS if path.parent.name == data]
+        for config in configs:
+            config["model"].pop("attention")
+        assert all(config == configs[0] for config in configs)
+
+
+def test_the_environment_chooses_word_vectors(allennlp, tmp_path, monkeypatch):
+    values = " ".join(["0.5"] * 300)
+    (tmp_path / "glove.txt").write_text(f"dog {values}\ncat {values}\n")
+    monkeypatch.setenv("GLOVE", str(tmp_path / "glove.txt"))
+    config = PROJECT_ROOT / "training_configs" / "snli" / "sparsemax.jsonnet"
+    allennlp("train", config, "-s", tmp_path / "run", "--overrides", merged(), *INCLUDE)
+    model = load_archive(tmp_path / "run").model
+    embedding = model._text_field_embedder.token_embedder_tokens
+    assert embedding.weight.shape[1] == 300 and not embedding.weight.requires_grad
+    assert embedding.weight[model.vocab.get_token_index("dog")].eq(0.5).all()
+    assert not embedding.weight[model.vocab.get_token_index("the")].eq(0.5).all()
+    assert embedding.get_output_dim() == 200
+
+
+def test_a_run_that_is_repeated_gives_the_same_numbers(allennlp, tmp_path):
+    config = PROJECT_ROOT / "training_configs" / "sample" / "oscarmax.jsonnet"
+    for name in ("first", "second"):
+        allennlp("train", config, "-s", tmp_path / name, "--overrides", merged(), *INCLUDE)
+    same = ("training_loss", "validation_loss", "validation_accuracy", "validation_premise_to_hypothesis_zeros")
+    assert [metrics(tmp_path / "first")[key] for key in same] == [metrics(tmp_path / "second")[key] for key in same]
+
+
+def test_evaluates(allennlp, archive, tmp_path):
+    allennlp("evaluate", archive, "sample:validation[:64]", "--output-file", tmp_path / "out.json", *INCLUDE)
+    evaluated = json.loads((tmp_path / "out.json").read_text())
+    trained = metrics(archive.parent)
+    for key in ("accuracy", "loss", "premise_to_hypothesis_zeros", "hypothesis_to_premise_zeros"):
+        assert evaluated[key] == pytest.approx(trained[f"best_validation_{key}"], abs=1e-4)
+
+
+def test_predicts_with_the_dataset_reader(allennlp, archive, tmp_path):
+    allennlp(
+        "predict", archive, "sample:validation[:5]", "--use-dataset-reader", "--silent",
+        "--output-file", tmp_path / "out.jsonl", *INCLUDE,
+    )  # fmt: skip
+    predictions = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert len(predictions) == 5 and all(prediction["premise_tokens"] for prediction in predictions)
+
+
+def test_an_interrupted_training_recovers(tmp_path):
+    config = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
+    folder = tmp_path / "run"
+    overrides = merged(trainer={"num_epochs": 40})
+    command = (*ALLENNLP, "train", str(config), "-s", str(folder), "--overrides", overrides, *INCLUDE)
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 300
+        while not (folder / "metrics_epoch_3.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert (folder / "metrics_epoch_3.json").exists()
+    assert not (folder / "metrics_epoch_39.json").exists(), "the training was over before it was interrupted"
+    before = (folder / "metrics_epoch_0.json").stat().st_mtime_ns
+
+    subprocess.run((*command, "--recover"), env=ENVIRONMENT, check=True, capture_output=True)
+    assert metrics(folder)["epoch"] == 39
+    assert (folder / "metrics_epoch_0.json").stat().st_mtime_ns == before, "it began anew"
+
+
+def test_trains_with_two_processes_and_two_loader_workers_each(tmp_path):
+    config = PROJECT_ROOT / "training_configs" / "sample" / "fusedmax.jsonnet"
+    overrides = merged(distributed={"cuda_devices": [-1, -1]}, data_loader={"batch_size": 16, "num_workers": 2})
+    overrides = json.dumps({**json.loads(overrides), "data_loader.batch_sampler": None})
+    command = (*ALLENNLP, "train", str(config), "-s", str(tmp_path / "run"), "--overrides", overrides, *INCLUDE)
+    result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert metrics(tmp_path / "run")["best_validation_accuracy"] > 0
+
+
+@pytest.mark.parametrize("plugins_file", [True, False])
+def test_is_found_by_a_plugins_file_and_by_the_flag(tmp_path, plugins_file):
+    if plugins_file:
+        (tmp_path / ".allennlp_plugins").write_text((PROJECT_ROOT / ".allennlp_plugins").read_text())
+    config = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
+    arguments = ("train", str(config), "-s", "run", "--dry-run", "--overrides", merged())
+    command = (*ALLENNLP, *arguments, *(() if plugins_file else INCLUDE))
+    result = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"model.attention": {"type": "fusdmax"}}, "fusdmax"),
+        ({"model.attention": {"type": "fusedmax", "lamda": 1.0}}, "lamda"),
+        ({"model.attention": {"type": "fusedmax", "gamma": -1.0}}, "gamma must be .* but is -1"),
+        ({"train_data_path": "no_such_file.jsonl"}, "no_such_file.jsonl"),
+        ({"train_data_path": "sample:trian"}, "trian.*train"),
+        ({"dataset_reader.tokenizer.language": "xx_no"}, "xx_no"),
+    ],
+    ids=str,
+)
+def test_a_mistake_in_a_config_is_named(allennlp, tmp_path, overrides, message):
+    config = PROJECT_ROOT / "training_configs" / "sample" / "fusedmax.jsonnet"
+    with pytest.raises((ConfigurationError, ValueError), match=message):
+        allennlp("train", config, "-s", tmp_path / "run", "--overrides", json.dumps({**SMALL, **overrides}), *INCLUDE)

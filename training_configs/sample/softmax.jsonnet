@@ -1,0 +1,3 @@
+local sample = import '../common/sample.libsonnet';
+
+sample({ type: 'softmax', gamma: 1.0 })

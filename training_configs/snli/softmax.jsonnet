@@ -1,0 +1,3 @@
+local snli = import '../common/snli.libsonnet';
+
+snli({ type: 'softmax', gamma: 1.0 })

@@ -1,0 +1,3 @@
+local snli = import '../common/snli.libsonnet';
+
+snli({ type: 'sparsemax', gamma: 1.0 })
