@@ -54,13 +54,15 @@ def test_configs_differ_in_the_attention_alone():
 
 def test_the_environment_chooses_word_vectors(allennlp, tmp_path, monkeypatch):
     values = " ".join(["0.5"] * 300)
-    (tmp_path / "glove.txt").write_text(f"dog {values}\ncat {values}\n")
+    others = " ".join(["1.5"] * 300)
+    (tmp_path / "glove.txt").write_text(f"dog {values}\ncat {others}\n")
     monkeypatch.setenv("GLOVE", str(tmp_path / "glove.txt"))
     config = PROJECT_ROOT / "training_configs" / "snli" / "sparsemax.jsonnet"
     allennlp("train", config, "-s", tmp_path / "run", "--overrides", merged(), *INCLUDE)
     model = load_archive(tmp_path / "run").model
     embedding = model._text_field_embedder.token_embedder_tokens
     assert embedding.weight.shape[1] == 300 and not embedding.weight.requires_grad
+    assert model.vocab.get_token_index("dog", "tokens") > 1
     assert embedding.weight[model.vocab.get_token_index("dog")].eq(0.5).all()
     assert not embedding.weight[model.vocab.get_token_index("the")].eq(0.5).all()
     assert embedding.get_output_dim() == 200

@@ -7,22 +7,18 @@ local dim = 200;
 function(attention) entailment(
   attention=attention,
   data={ train: 'stanfordnlp/snli:train', validation: 'stanfordnlp/snli:validation' },
-  words={
-    dim: dim,
-    embedding: if glove == '' then {
-      embedding_dim: dim,
-    } else {
-      embedding_dim: 300,
-      pretrained_file: glove,
-      trainable: false,
-      projection_dim: dim,
-    },
+  words={ dim: dim } + if glove == '' then {
+    // AllenNLP starts with vectors so small that attention stays flat until the model has overfitted.
+    std: 0.4,
+    embedding: { embedding_dim: dim },
+  } else {
+    embedding: { embedding_dim: 300, pretrained_file: glove, trainable: false, projection_dim: dim },
   },
   hidden_dim=200,
   dropout=0.2,
   batch_size=64,
   trainer={
-    num_epochs: 20,
+    num_epochs: 16,
     patience: 5,
     optimizer: { type: 'adam', lr: 0.0005 },
   },
