@@ -1,6 +1,5 @@
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ PROJECT_ROOT = Path(__file__).parent.parent
 SMALL = {
     "train_data_path": "sample:train[:192]",
     "validation_data_path": "sample:validation[:64]",
-    "trainer": {"num_epochs": 1},
+    "trainer.num_epochs": 1,
 }
 
 
@@ -22,15 +21,13 @@ def allennlp():
     from allennlp.commands import main  # not needed for the operators' tests
 
     def run(*arguments: str | Path) -> None:
-        before = sys.argv, os.environ.copy(), logging.root.handlers[:], logging.root.level
+        before = sys.argv, logging.root.handlers[:], logging.root.level
         sys.argv = ["allennlp", *map(str, arguments)]
         try:
             main(prog="allennlp")
         finally:
-            sys.argv, environment, logging.root.handlers[:], level = before
+            sys.argv, logging.root.handlers[:], level = before
             logging.root.setLevel(level)
-            os.environ.clear()
-            os.environ.update(environment)
 
     return run
 

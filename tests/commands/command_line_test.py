@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.models.archival import load_archive
 
+import regattn_allennlp.config_variables  # noqa: F401  (the configs read the environment)
 from tests.conftest import PROJECT_ROOT, SMALL
 
 CONFIGS = sorted(PROJECT_ROOT.glob("training_configs/s*/*.jsonnet"))
@@ -21,8 +23,8 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
 ALLENNLP = (sys.executable, "-m", "allennlp")
 
 
-def merged(**changes) -> str:
-    return json.dumps({**SMALL, **changes})
+def small(overrides: dict | None = None) -> str:
+    return json.dumps({**SMALL, **(overrides or {})})
 
 
 def metrics(folder: Path) -> dict:
@@ -36,15 +38,13 @@ def test_there_are_four_configs_of_each_data_set():
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_config_trains_with_overrides(allennlp, config, tmp_path):
-    allennlp("train", config, "-s", tmp_path / "run", "--overrides", merged(), *INCLUDE)
+    allennlp("train", config, "-s", tmp_path / "run", "--overrides", small(), *INCLUDE)
     assert metrics(tmp_path / "run")["epoch"] == 0
     archive = load_archive(tmp_path / "run")
     assert archive.config["model"]["attention"]["type"] == config.stem
 
 
 def test_configs_differ_in_the_attention_alone():
-    from allennlp.common import Params
-
     for data in ("snli", "sample"):
         configs = [Params.from_file(path).as_dict() for path in CONFIGS if path.parent.name == data]
         for config in configs:
@@ -58,7 +58,7 @@ def test_the_environment_chooses_word_vectors(allennlp, tmp_path, monkeypatch):
     (tmp_path / "glove.txt").write_text(f"dog {values}\ncat {others}\n")
     monkeypatch.setenv("GLOVE", str(tmp_path / "glove.txt"))
     config = PROJECT_ROOT / "training_configs" / "snli" / "sparsemax.jsonnet"
-    allennlp("train", config, "-s", tmp_path / "run", "--overrides", merged(), *INCLUDE)
+    allennlp("train", config, "-s", tmp_path / "run", "--overrides", small(), *INCLUDE)
     model = load_archive(tmp_path / "run").model
     embedding = model._text_field_embedder.token_embedder_tokens
     assert embedding.weight.shape[1] == 300 and not embedding.weight.requires_grad
@@ -71,7 +71,7 @@ def test_the_environment_chooses_word_vectors(allennlp, tmp_path, monkeypatch):
 def test_a_run_that_is_repeated_gives_the_same_numbers(allennlp, tmp_path):
     config = PROJECT_ROOT / "training_configs" / "sample" / "oscarmax.jsonnet"
     for name in ("first", "second"):
-        allennlp("train", config, "-s", tmp_path / name, "--overrides", merged(), *INCLUDE)
+        allennlp("train", config, "-s", tmp_path / name, "--overrides", small(), *INCLUDE)
     same = ("training_loss", "validation_loss", "validation_accuracy", "validation_premise_to_hypothesis_zeros")
     assert [metrics(tmp_path / "first")[key] for key in same] == [metrics(tmp_path / "second")[key] for key in same]
 
@@ -96,7 +96,7 @@ def test_predicts_with_the_dataset_reader(allennlp, archive, tmp_path):
 def test_an_interrupted_training_recovers(tmp_path):
     config = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
     folder = tmp_path / "run"
-    overrides = merged(trainer={"num_epochs": 40})
+    overrides = small({"trainer.num_epochs": 40})
     command = (*ALLENNLP, "train", str(config), "-s", str(folder), "--overrides", overrides, *INCLUDE)
     with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 300
@@ -114,8 +114,7 @@ def test_an_interrupted_training_recovers(tmp_path):
 
 def test_trains_with_two_processes_and_two_loader_workers_each(tmp_path):
     config = PROJECT_ROOT / "training_configs" / "sample" / "fusedmax.jsonnet"
-    overrides = merged(distributed={"cuda_devices": [-1, -1]}, data_loader={"batch_size": 16, "num_workers": 2})
-    overrides = json.dumps({**json.loads(overrides), "data_loader.batch_sampler": None})
+    overrides = small({"distributed": {"cuda_devices": [-1, -1]}, "data_loader.num_workers": 2})
     command = (*ALLENNLP, "train", str(config), "-s", str(tmp_path / "run"), "--overrides", overrides, *INCLUDE)
     result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
@@ -127,7 +126,7 @@ def test_is_found_by_a_plugins_file_and_by_the_flag(tmp_path, plugins_file):
     if plugins_file:
         (tmp_path / ".allennlp_plugins").write_text((PROJECT_ROOT / ".allennlp_plugins").read_text())
     config = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
-    arguments = ("train", str(config), "-s", "run", "--dry-run", "--overrides", merged())
+    arguments = ("train", str(config), "-s", "run", "--dry-run", "--overrides", small())
     command = (*ALLENNLP, *arguments, *(() if plugins_file else INCLUDE))
     result = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
@@ -148,4 +147,4 @@ def test_is_found_by_a_plugins_file_and_by_the_flag(tmp_path, plugins_file):
 def test_a_mistake_in_a_config_is_named(allennlp, tmp_path, overrides, message):
     config = PROJECT_ROOT / "training_configs" / "sample" / "fusedmax.jsonnet"
     with pytest.raises((ConfigurationError, ValueError), match=message):
-        allennlp("train", config, "-s", tmp_path / "run", "--overrides", json.dumps({**SMALL, **overrides}), *INCLUDE)
+        allennlp("train", config, "-s", tmp_path / "run", "--overrides", small(overrides), *INCLUDE)
