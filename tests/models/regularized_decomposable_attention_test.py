@@ -6,6 +6,10 @@ from allennlp.data import Batch, DatasetReader, Vocabulary
 from allennlp.models import Model
 from allennlp.nn import util
 
+import regattn_allennlp.data.dataset_readers
+import regattn_allennlp.models
+import regattn_allennlp.modules.seq2seq_encoders  # noqa: F401  (registers what the configs name)
+
 DIM = 6
 ATTENTIONS = [
     {"type": "softmax"},

@@ -8,7 +8,7 @@ function(attention) entailment(
   attention=attention,
   data={ train: 'stanfordnlp/snli:train', validation: 'stanfordnlp/snli:validation' },
   words={ dim: dim } + if glove == '' then {
-    // AllenNLP starts with vectors so small that attention stays flat until the model has overfitted.
+    // AllenNLP's own initial vectors are so small that attention is all but flat at first.
     std: 0.4,
     embedding: { embedding_dim: dim },
   } else {

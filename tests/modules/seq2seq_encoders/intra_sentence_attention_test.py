@@ -4,6 +4,7 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.modules.seq2seq_encoders import Seq2SeqEncoder
 
+import regattn_allennlp.modules.seq2seq_encoders  # noqa: F401  (registers what the configs name)
 from regattn_allennlp import sparsemax
 
 DIM = 3
