@@ -32,19 +32,66 @@ class RegularizedMax(torch.nn.Module):
 
     # Parameters
 
-    gamma : float, optional (default = 1.0)
-        How strongly Omega regularizes, above 0. Near 0 the weights go to the largest score alone.
+    gamma : float or Tensor, optional (default = 1.0)
+        How strongly Omega regularizes, above 0. Near 0 the weights go to the largest score alone. A tensor must
+        broadcast to the scores with size 1 at `dim`: one gamma for each row, or head; it may require a gradient.
+        Where it is not a finite number above 0, the row's weights are NaN.
     dim : int, optional (default = -1)
         The dimension of the scores along which the weights sum to 1.
+    learn_gamma : bool, optional (default = False)
+        Make gamma a parameter of the module, kept above 0; `gamma` is where it starts.
     """
 
     _registry: ClassVar[dict[str, "type[RegularizedMax]"]] = {}
 
-    def __init__(self, gamma: float = 1.0, dim: int = -1) -> None:
+    # The name of the one parameter of Omega that a subclass may have beside gamma: "lam", "alpha".
+    shape_parameter: ClassVar[str | None] = None
+
+    # What the parameters must be above to be learned.
+    lower_bounds: ClassVar[dict[str, float]] = {"gamma": 0.0, "lam": 0.0, "alpha": 1.0}
+
+    def __init__(self, gamma: float | Tensor = 1.0, dim: int = -1, learn_gamma: bool = False) -> None:
         super().__init__()
         check_gamma(gamma)
-        self.gamma = gamma
+        self.set_regularization("gamma", gamma, learn_gamma)
         self.dim = dim
+
+    @property
+    def gamma(self) -> float | Tensor:
+        return self.get_regularization("gamma")
+
+    def set_regularization(self, name: str, value: float | Tensor, learn: bool) -> None:
+        """
+        Keep the regularization `name` ("gamma", "lam", ...), for `get_regularization`. A learned one is kept as the
+        logarithm of its distance from its lower bound: it stays above the bound whatever the optimizer does.
+        """
+        if learn:
+            start = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.get_default_dtype())
+            distance = start.detach() - self.lower_bounds[name]
+            if not (distance > 0).all():
+                raise ValueError(f"{name} must be above {self.lower_bounds[name]} to be learned, but is {value}")
+            self.register_parameter(f"log_{name}", torch.nn.Parameter(distance.log()))
+        elif isinstance(value, Tensor) and not isinstance(value, torch.nn.Parameter):
+            self.register_buffer(f"_{name}", value)
+        else:
+            setattr(self, f"_{name}", value)
+
+    def get_regularization(self, name: str) -> float | Tensor:
+        logarithm = getattr(self, f"log_{name}", None)
+        return getattr(self, f"_{name}") if logarithm is None else self.lower_bounds[name] + logarithm.exp()
+
+    def learned_regularization(self) -> dict[str, Tensor]:
+        """The present values of what is learned of "gamma" and the `shape_parameter`, by name, without gradients."""
+        return {
+            name: self.get_regularization(name).detach()
+            for name in ("gamma", self.shape_parameter)
+            if hasattr(self, f"log_{name}")
+        }
+
+    def extra_repr(self) -> str:
+        names = ["gamma"] if self.shape_parameter is None else ["gamma", self.shape_parameter]
+        values = [f"{name}={_describe(self.get_regularization(name))}" for name in names]
+        return ", ".join([*values, f"dim={self.dim}"])
 
     def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         """
@@ -73,21 +120,38 @@ class RegularizedMax(torch.nn.Module):
         """
         raise NotImplementedError
 
+    def omega_slope(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The derivative of `omega` by the `shape_parameter`, at fixed weights. Only for operators that have one."""
+        raise NotImplementedError
+
     def value(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         """
         max_Omega(scores), along `dim`, which the result does not have. Its gradient is `forward(scores, mask)`.
         A row with nothing in the problem has value 0, so that it adds nothing to a sum.
         """
         included = included_positions(scores, mask)
-        scores_to_compute = scores.to(COMPUTE_DTYPES[scores.dtype])
-        weights = self(scores_to_compute, mask)
-        with torch.no_grad():
-            expectation = (weights * scores_to_compute.masked_fill(~included, 0.0)).sum(self.dim)
-            value = expectation - self.gamma * self.omega(weights, included)
-        return _ValueWithGradient.apply(scores_to_compute, weights, value, self.dim).to(scores.dtype)
+        computed_scores = scores.to(COMPUTE_DTYPES[scores.dtype])
+        weights = self(computed_scores, mask)
+        omega = self.omega(weights, included)
+        shape = None if self.shape_parameter is None else self.get_regularization(self.shape_parameter)
+        # Each parameter and the derivative of the value by it, per row (the envelope theorem): -omega by gamma.
+        gamma, gamma_slope = self._by_row(self.gamma, scores), -omega
+        shape_slope = None
+        if isinstance(shape, Tensor):
+            shape_slope = -gamma * self.omega_slope(weights, included)
+        function = _Value if torch.compiler.is_compiling() else _ValueInForwardMode
+        present_scores = computed_scores.masked_fill(~included, 0.0)
+        return function.apply(
+            present_scores, gamma, self._by_row(shape, scores), weights, gamma_slope, shape_slope, self.dim
+        ).to(scores.dtype)
 
-    def extra_repr(self) -> str:
-        return f"gamma={self.gamma}, dim={self.dim}"
+    def _by_row(self, parameter: float | Tensor | None, scores: Tensor) -> float | Tensor | None:
+        """A parameter in the shape of a value of `scores`."""
+        if not isinstance(parameter, Tensor):
+            return parameter
+        shape = list(scores.shape)
+        shape[self.dim] = 1
+        return parameter.to(COMPUTE_DTYPES[scores.dtype]).expand(shape).squeeze(self.dim)
 
     @classmethod
     def register(cls, name: str) -> Callable[[Subclass], Subclass]:
@@ -124,16 +188,61 @@ class RegularizedMax(torch.nn.Module):
         return operator(**arguments)
 
 
-class _ValueWithGradient(torch.autograd.Function):
-    """Returns `value`, and gives it the gradient `weights`, which may be differentiated further."""
+def _describe(value: float | Tensor) -> str:
+    if not isinstance(value, Tensor):
+        return f"{value}"
+    return f"{value.item():.4g}" if value.dim() == 0 else f"tensor of shape {tuple(value.shape)}"
+
+
+class _Value(torch.autograd.Function):
+    """
+    Returns <weights, scores> + gamma * gamma_slope, the value, and gives it the gradients `weights`, `gamma_slope`
+    and `shape_slope`, which may be differentiated further.
+    """
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, weights: Tensor, value: Tensor, dim: int) -> Tensor:
-        ctx.save_for_backward(weights)
-        ctx.dim = dim
-        return value.clone()
+    def forward(
+        scores: Tensor,
+        gamma: float | Tensor,
+        shape: float | Tensor | None,
+        weights: Tensor,
+        gamma_slope: Tensor,
+        shape_slope: Tensor | None,
+        dim: int,
+    ) -> Tensor:
+        return (weights * scores).sum(dim) + gamma * gamma_slope
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        (weights,) = ctx.saved_tensors
-        return upstream.unsqueeze(ctx.dim) * weights, None, None, None
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        _, gamma, shape, weights, gamma_slope, shape_slope, ctx.dim = inputs
+        ctx.save_for_backward(weights, gamma_slope, shape_slope)
+        ctx.save_for_forward(weights, gamma_slope, shape_slope)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple:  # type: ignore[override]
+        weights, gamma_slope, shape_slope = ctx.saved_tensors
+        return (
+            upstream.unsqueeze(ctx.dim) * weights,
+            upstream * gamma_slope if ctx.needs_input_grad[1] else None,
+            upstream * shape_slope if ctx.needs_input_grad[2] else None,
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+class _ValueInForwardMode(_Value):
+    """`_Value` with forward-mode differentiation, whose presence keeps torch.compile from tracing a Function."""
+
+    @staticmethod
+    def jvp(ctx: Any, scores: Any, gamma: Any, shape: Any, *_: Any) -> Tensor:
+        weights, gamma_slope, shape_slope = ctx.saved_tensors
+        change = (weights * scores).sum(ctx.dim)
+        if gamma is not None:
+            change = change + gamma * gamma_slope
+        if shape is not None:
+            change = change + shape * shape_slope
+        return change

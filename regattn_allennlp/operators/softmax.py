@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import check_gamma, solve_rows
+from regattn_allennlp.operators.rows import check_gamma, scaled_rows, solve_rows
 
 
-def softmax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: float = 1.0) -> Tensor:
+def softmax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: float | Tensor = 1.0) -> Tensor:
     """
     softmax(x / gamma): the solution of
 
@@ -20,17 +20,14 @@ def softmax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: fl
     Returns the weights in the shape and dtype of `scores`.
     """
     check_gamma(gamma)
+    return solve_rows(_solve, scores, mask, dim, gamma=gamma)
 
-    def solve(rows: Tensor) -> Tensor:
-        excluded = rows == -math.inf
-        # A row with nothing in it has no maximum, and would give NaN in the weights or in their gradient.
-        rows = rows.masked_fill(excluded.all(-1, keepdim=True), 0.0)
-        maximum = rows.detach().amax(-1, keepdim=True)
-        limits = torch.finfo(rows.dtype)  # beyond them the rows' dtype would make 0 or infinity of gamma
-        divisor = min(max(gamma, limits.tiny), limits.max)
-        return torch.softmax((rows - maximum) / divisor, dim=-1).masked_fill(excluded, 0.0)
 
-    return solve_rows(solve, scores, mask, dim)
+def _solve(rows: Tensor, gamma: float | Tensor) -> Tensor:
+    excluded = rows == -math.inf
+    # A row with nothing in it has no softmax: it would give NaN in the weights or in their gradient.
+    values = scaled_rows(rows, gamma).masked_fill(excluded.all(-1, keepdim=True), 0.0)
+    return torch.softmax(values, dim=-1).masked_fill(excluded, 0.0)
 
 
 @RegularizedMax.register("softmax")

@@ -1,11 +1,11 @@
 from torch import Tensor
 
-from regattn_allennlp.operators.block_jacobian import BlockSolution
+from regattn_allennlp.operators.block_operators import solve_block_operator
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import check_gamma, solve_rows
+from regattn_allennlp.operators.rows import check_gamma
 
 
-def sparsemax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: float = 1.0) -> Tensor:
+def sparsemax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: float | Tensor = 1.0) -> Tensor:
     """
     Sparse attention weights (Martins & Astudillo 2016, arXiv 1602.02068): the solution of
 
@@ -20,11 +20,7 @@ def sparsemax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: 
     Returns the weights in the shape and dtype of `scores`.
     """
     check_gamma(gamma)
-
-    def solve(rows: Tensor) -> Tensor:
-        return BlockSolution.apply(rows, gamma, lambda kernels, rows: kernels.sparsemax_rows(rows, gamma))
-
-    return solve_rows(solve, scores, mask, dim)
+    return solve_block_operator("sparsemax", scores, mask, dim, gamma)
 
 
 @RegularizedMax.register("sparsemax")

@@ -1,12 +1,13 @@
 """
 The row solvers on the CPU, compiled by numba. The compiled code is cached on disk, and runs without Python's lock.
 
-All of them work on v = (x - max x) / gamma in float64. Scores far enough below the maximum have weight 0 whatever
-else is in the row, and lowering or raising them to a bound below that changes no weight; they are raised to it, so
-that all numbers here have a known, moderate range.
+All of them work on v = (x - max x) / gamma in float64, and only on the candidates: the scores so near the maximum
+that their weight may be above 0.
 """
 
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
@@ -15,47 +16,70 @@ from torch import Tensor
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
-# How far below the bound of weight zero a score must be before it is raised: rounding then cannot lift it above.
-SLACK = 1.0
+# Rows are shared among threads from this many scores on: below, starting a thread costs more than it saves.
+SCORES_PER_THREAD = 65536
 
 
 @compiled
-def _gather(scores, gamma, values, positions):
+def _measure(scores, mask, row):
     """
-    Copy the row's problem to the front of `values`, largest value 0, and where it came from to `positions`.
-    Returns the number of values, or -1 if the row holds NaN or +inf and so has no solution.
+    The maximum of the row's scores, and how many of them are in the problem: -1 if one is NaN or +inf.
     """
-    count = 0
     maximum = -np.inf
-    for position in range(scores.size):
-        score = scores[position]
-        if score == -np.inf:
-            continue
-        if not score < np.inf:
-            return -1
-        values[count] = score
-        positions[count] = position
-        maximum = max(maximum, values[count])
-        count += 1
-    for k in range(count):
-        values[k] = (values[k] - maximum) / gamma
-    return count
+    count = 0
+    is_finite = True
+    for position in range(scores.shape[1]):
+        score = scores[row, position]
+        if mask is not None and not mask[row, position]:
+            score = -np.inf
+        count += score > -np.inf
+        is_finite &= score < np.inf
+        maximum = max(maximum, score)
+    return np.float64(maximum), count if is_finite else -1
 
 
 @compiled
-def _raise_to(bound, values, count):
+def _fail(scores, mask, row, weights, blocks):
+    """The answer for a row that has no solution: NaN at every position that is in the problem."""
+    for position in range(scores.shape[1]):
+        excluded = scores[row, position] == -np.inf or (mask is not None and not mask[row, position])
+        weights[row, position] = 0.0 if excluded else np.nan
+        if blocks is not None:
+            blocks[row, position] = 0 if excluded else -1
+
+
+@compiled
+def _gather(scores, mask, row, maximum, gamma, bound, values, positions, ranks):
+    """
+    Copy the values above `bound` to the front of `values`, where they came from to `positions`, and how many scores of
+    the problem stand before them to `ranks`. Returns how many there are.
+    """
+    limit = maximum + gamma * bound
+    limit -= 1e-9 * (abs(maximum) - gamma * bound)  # a few candidates too many do no harm, one too few does
+    count = 0
+    rank = 0
+    for position in range(scores.shape[1]):
+        score = scores[row, position]
+        is_included = score > -np.inf
+        if mask is not None:
+            is_included &= mask[row, position]
+        positions[count] = position
+        ranks[count] = rank
+        rank += is_included
+        count += is_included & (score >= limit)
     for k in range(count):
-        values[k] = max(values[k], bound - SLACK)
+        values[k] = max((scores[row, positions[k]] - maximum) / gamma, bound - 1.0)
+    return count
 
 
 @compiled
 def _project_on_simplex(values, count):
     """
-    Replace `values[:count]` by their Euclidean projection on the probability simplex: max(z - t, 0), t such that the
-    sum is 1. Michelot's method (1986): t from all candidates, drop those at or below t, until none is dropped.
+    Replace `values[:count]` by their projection on the simplex: max(z - t, 0), t such that the sum is 1. Michelot's
+    method (1986): t from all candidates, drop those at or below t, until none is dropped.
     """
-    maximum = -np.inf
-    for k in range(count):
+    maximum = values[0]
+    for k in range(1, count):
         maximum = max(maximum, values[k])
     threshold = -1.0  # of the values less their maximum: one value alone would get all the weight
     num_active = count + 1
@@ -77,77 +101,87 @@ def _project_on_simplex(values, count):
 
 
 @compiled
-def _scatter(values, positions, count, weights):
-    weights[:] = 0.0
-    for k in range(count):
-        weights[positions[k]] = values[k]
-
-
-@compiled
-def _fail(scores, weights, blocks):
-    """The answer for a row with NaN or +inf: NaN at every position that is in the problem."""
-    for position in range(scores.size):
-        weights[position] = 0.0 if scores[position] == -np.inf else np.nan
-        blocks[position] = position
-
-
-@compiled
-def sparsemax_numpy(scores, gamma, weights, blocks):
+def sparsemax_numpy(scores, mask, gamma, weights):
     num_rows, length = scores.shape
     values = np.empty(length, np.float64)
-    positions = np.empty(length, np.int64)
+    positions = np.empty(length + 1, np.int64)
+    ranks = np.empty(length + 1, np.int64)
     for row in range(num_rows):
-        count = _gather(scores[row], gamma, values, positions)
-        if count < 0:
-            _fail(scores[row], weights[row], blocks[row])
+        maximum, num_included = _measure(scores, mask, row)
+        if num_included < 0:
+            _fail(scores, mask, row, weights, None)
             continue
-        for position in range(length):
-            blocks[row, position] = position
-        _raise_to(-1.0, values, count)
-        if count > 0:
-            _project_on_simplex(values, count)
-        _scatter(values, positions, count, weights[row])
+        weights[row, :] = 0.0
+        if num_included == 0:
+            continue
+        count = _gather(scores, mask, row, maximum, gamma, -1.0, values, positions, ranks)
+        _project_on_simplex(values, count)
+        for k in range(count):
+            weights[row, positions[k]] = values[k]
 
 
 @compiled
-def fusedmax_numpy(scores, gamma, lam, weights, blocks):
+def fusedmax_numpy(scores, mask, gamma, lams, weights, blocks):
     num_rows, length = scores.shape
     values = np.empty(length, np.float64)
-    positions = np.empty(length, np.int64)
+    positions = np.empty(length + 1, np.int64)
+    ranks = np.empty(length + 1, np.int64)
+    first = np.empty(length, np.int64)
     lower = np.empty(length, np.float64)
     upper = np.empty(length, np.float64)
     knots = np.empty((3, 2 * length), np.float64)
     for row in range(num_rows):
-        count = _gather(scores[row], gamma, values, positions)
-        if count < 0:
-            _fail(scores[row], weights[row], blocks[row])
+        lam = lams[row if lams.size > 1 else 0]
+        maximum, num_included = _measure(scores, mask, row)
+        if num_included < 0 or not 0.0 <= lam < np.inf:
+            _fail(scores, mask, row, weights, blocks)
             continue
-        for position in range(length):
-            blocks[row, position] = position
-        _raise_to(-1.0 - 4.0 * lam, values, count)
-        if count > 0:
-            _fuse(values, count, lam, lower, upper, knots, positions, blocks[row])
-            _project_on_simplex(values, count)
-        _scatter(values, positions, count, weights[row])
+        weights[row, :] = 0.0
+        blocks[row, :] = 0
+        if num_included == 0:
+            continue
+        # A score below this bound has weight 0, and no weight changes if it is lowered to minus infinity: the runs
+        # between such scores are problems of their own. The lowered neighbours pull a run's ends down, by lam each.
+        count = _gather(scores, mask, row, maximum, gamma, -1.0 - 4.0 * lam, values, positions, ranks)
+        start = 0
+        while start < count:
+            end = start + 1
+            while end < count and ranks[end] == ranks[end - 1] + 1:
+                end += 1
+            if ranks[start] > 0:
+                values[start] -= lam
+            if ranks[end - 1] < num_included - 1:
+                values[end - 1] -= lam
+            if end == start + 1:
+                first[start] = start
+            else:
+                _fuse(values, start, end, lam, first, lower, upper, knots)
+            start = end
+        _project_on_simplex(values, count)
+        for k in range(count):
+            if values[k] > 0.0:
+                weights[row, positions[k]] = values[k]
+                blocks[row, positions[k]] = first[k] + 1
 
 
 @compiled
-def _fuse(values, count, lam, lower, upper, knots, positions, blocks):
+def _fuse(values, start, end, lam, first, lower, upper, knots):
     """
-    Replace `values[:count]` by argmin_z 1/2 ||z - v||^2 + lam * sum_k |z[k + 1] - z[k]|, in O(count).
+    Replace `values[start:end]` by argmin_z 1/2 ||z - v||^2 + lam * sum_k |z[k + 1] - z[k]|, in linear time, and put
+    the index of each block's first member in `first`.
 
     Dynamic programming (Johnson 2013, "A dynamic programming algorithm for the fused lasso and L0-segmentation").
-    Let f_k(b) be the least cost of z[0..k] with z[k] = b. Its derivative is increasing and piecewise linear, and
+    Let f_k(b) be the least cost of z[start..k] with z[k] = b. Its derivative is increasing and piecewise linear, and
     f_{k+1}'(b) = clip(f_k'(b), -lam, lam) + b - v[k + 1]. It is kept as its first and last line, each a slope and an
     intercept, and the knots between, each with what it adds to the line at its left. Then z[k] is z[k + 1] clipped
     to [lower[k], upper[k]], the ends of where f_k' is not cut off.
     """
     at, slope_step, intercept_step = knots[0], knots[1], knots[2]
-    left = count  # knots left .. right - 1 exist; each end grows by one for every value
-    right = count
-    first_intercept = -values[0]
-    last_intercept = -values[0]
-    for k in range(count - 1):
+    left = values.size  # knots left .. right - 1 exist; each end grows by one for every value
+    right = values.size
+    first_intercept = -values[start]
+    last_intercept = -values[start]
+    for k in range(start, end - 1):
         slope, intercept = 1.0, first_intercept
         while left < right and slope * at[left] + intercept <= -lam:
             slope += slope_step[left]
@@ -180,10 +214,10 @@ def _fuse(values, count, lam, lower, upper, knots, positions, blocks):
     # Back from the end, block by block. What a block's neighbours do to it is known exactly, so its level is computed
     # anew from its own values, free of the rounding that the sums above carry along.
     sign_after = 0.0  # of the next block's level less this one's
-    end = count
-    for k in range(count - 1, -1, -1):
+    block_end = end
+    for k in range(end - 1, start - 1, -1):
         sign_before = 0.0
-        if k > 0:
+        if k > start:
             if solution < lower[k - 1]:
                 sign_before = 1.0
             elif solution > upper[k - 1]:
@@ -191,122 +225,238 @@ def _fuse(values, count, lam, lower, upper, knots, positions, blocks):
             else:
                 continue
         total = 0.0
-        for member in range(k, end):
+        for member in range(k, block_end):
             total += values[member]
-        level = (total + lam * (sign_before + sign_after)) / (end - k)
-        for member in range(k, end):
+        level = (total + lam * (sign_before + sign_after)) / (block_end - k)
+        for member in range(k, block_end):
             values[member] = level
-            blocks[positions[member]] = positions[k]
-        if k > 0:
+            first[member] = k
+        if k > start:
             solution = lower[k - 1] if sign_before > 0.0 else upper[k - 1]
         sign_after = -sign_before
-        end = k
+        block_end = k
+
+
+def oscarmax_numpy(scores, mask, gamma, lams, weights, blocks):
+    negatives = -scores if mask is None else np.where(mask, -scores, np.inf)
+    negatives.sort(axis=1)  # numpy's sort is vectorized, which none compiled here is
+    _oscarmax_of_sorted(negatives, scores, mask, gamma, lams, weights, blocks)
 
 
 @compiled
-def oscarmax_numpy(scores, gamma, lam, weights, blocks):
+def _oscarmax_of_sorted(negatives, scores, mask, gamma, lams, weights, blocks):
     num_rows, length = scores.shape
-    values = np.empty(length, np.float64)
-    positions = np.empty(length, np.int64)
     sums = np.empty(length, np.float64)
-    starts = np.empty(length, np.int64)
+    ends = np.empty(length, np.int64)
+    limits = np.empty(length, scores.dtype)
+    levels = np.empty(length, np.float64)
     for row in range(num_rows):
-        count = _gather(scores[row], gamma, values, positions)
-        if count < 0:
-            _fail(scores[row], weights[row], blocks[row])
+        lam = lams[row if lams.size > 1 else 0]
+        maximum, count = _measure(scores, mask, row)
+        if count < 0 or not 0.0 <= lam < np.inf:
+            _fail(scores, mask, row, weights, blocks)
             continue
+        if count == 0:
+            weights[row, :] = 0.0
+            blocks[row, :] = 0
+            continue
+        num_groups = _group(negatives[row], count, maximum, gamma, lam, sums, ends)
+
+        # The threshold that makes the sum of max(level - threshold, 0) one. Levels are decreasing, and measured from
+        # the first, so that large ones lose no digits.
+        total = 0.0
+        threshold = -np.inf
+        num_supported = 0
+        for group in range(num_groups):
+            start = ends[group - 1] if group > 0 else 0
+            size = ends[group] - start
+            levels[group] = sums[group] / size - sums[0] / ends[0]
+            if levels[group] <= threshold:
+                break
+            total += levels[group] * size
+            threshold = (total - 1.0) / ends[group]
+            limits[group] = -negatives[row, ends[group] - 1]
+            num_supported = group + 1
+
+        # Equal scores are in one group, so a score tells its group.
+        least = limits[num_supported - 1]
         for position in range(length):
-            blocks[row, position] = position
-        _raise_to(-1.0 - lam * (count - 1), values, count)
-        if count > 0:
-            _group(values, count, lam, sums, starts, positions, blocks[row])
-            _project_on_simplex(values, count)
-        _scatter(values, positions, count, weights[row])
+            score = scores[row, position]
+            is_supported = score >= least
+            if mask is not None:
+                is_supported &= mask[row, position]
+            if not is_supported:
+                weights[row, position] = 0.0
+                blocks[row, position] = 0
+                continue
+            group, after = 0, num_supported - 1
+            while group < after:
+                middle = (group + after) // 2
+                if score >= limits[middle]:
+                    after = middle
+                else:
+                    group = middle + 1
+            weights[row, position] = levels[group] - threshold
+            blocks[row, position] = group + 1 if lam > 0.0 else position + 1
 
 
 @compiled
-def _group(values, count, lam, sums, starts, positions, blocks):
+def _group(negatives, count, maximum, gamma, lam, sums, ends):
     """
-    Replace `values[:count]` by z, where P_simplex(z) is oscarmax: with the values in decreasing order, the
-    non-increasing isotonic regression of v[k] - lam * (count - 1 - k), by pooling adjacent violators.
+    The non-increasing isotonic regression of v[k] - lam * (count - 1 - k), v the values in decreasing order, by
+    pooling adjacent violators. Fills the groups' sums and ends, and returns their number.
     """
-    order = np.argsort(-values[:count], kind="mergesort")
+    bound = -1.0 - lam * (count - 1)  # the weight of a value down there is 0
     num_groups = 0
     for k in range(count):
-        total = values[order[k]] - lam * (count - 1 - k)
-        start = k
-        # The group before has the lower mean: the two become one.
-        while num_groups > 0 and sums[num_groups - 1] * (k + 1 - start) < total * (start - starts[num_groups - 1]):
+        total = max((-negatives[k] - maximum) / gamma, bound - 1.0) - lam * (count - 1 - k)
+        size = 1
+        while num_groups > 0:
+            # The group before has the lower mean: the two become one.
+            size_before = ends[num_groups - 1] - (ends[num_groups - 2] if num_groups > 1 else 0)
+            if sums[num_groups - 1] * size >= total * size_before:
+                break
             num_groups -= 1
             total += sums[num_groups]
-            start = starts[num_groups]
+            size += size_before
         sums[num_groups] = total
-        starts[num_groups] = start
+        ends[num_groups] = k + 1
         num_groups += 1
-    end = count
-    for group in range(num_groups - 1, -1, -1):
-        start = starts[group]
-        level = sums[group] / (end - start)
-        for k in range(start, end):
-            values[order[k]] = level
-            blocks[positions[order[k]]] = positions[order[start]]
-        end = start
+    return num_groups
 
 
 @compiled
-def jacobian_numpy(upstream, weights, blocks, gamma, gradient):
-    num_rows, length = upstream.shape
-    sums = np.zeros(length, np.float64)
-    sizes = np.zeros(length, np.int64)
+def support_jacobian_numpy(vector, weights, gamma, product):
+    num_rows, length = vector.shape
+    positions = np.empty(length + 1, np.int64)
     for row in range(num_rows):
+        count = 0
+        for position in range(length):
+            positions[count] = position
+            count += weights[row, position] != 0.0  # NaN, in a row that has no solution, counts
+            product[row, position] = 0.0
         total = 0.0
-        num_supported = 0
+        for k in range(count):
+            total += vector[row, positions[k]]
+        if count > 0 and np.isnan(weights[row, positions[0]]):
+            total = np.nan
+        mean = total / count
+        for k in range(count):
+            product[row, positions[k]] = (vector[row, positions[k]] - mean) / gamma
+
+
+@compiled
+def block_jacobian_numpy(vector, blocks, gamma, product):
+    num_rows, length = vector.shape
+    positions = np.empty(length + 1, np.int64)
+    sums = np.empty(length + 1, np.float64)
+    sizes = np.empty(length + 1, np.int64)
+    for row in range(num_rows):
+        count = 0
         for position in range(length):
-            if weights[row, position] != 0.0:  # NaN, in a row that has no solution, counts
-                block = blocks[row, position]
-                sums[block] += upstream[row, position]
-                sizes[block] += 1
-                total += upstream[row, position]
-                num_supported += 1
-        for position in range(length):
-            weight = weights[row, position]
-            if weight == 0.0:
-                gradient[row, position] = 0.0
-            elif weight != weight:
-                gradient[row, position] = np.nan
-            else:
-                block = blocks[row, position]
-                gradient[row, position] = (sums[block] / sizes[block] - total / num_supported) / gamma
-        sums[:] = 0.0
-        sizes[:] = 0
+            positions[count] = position
+            count += blocks[row, position] != 0
+            product[row, position] = 0.0
+        if count > 0 and blocks[row, positions[0]] < 0:
+            for k in range(count):
+                product[row, positions[k]] = np.nan
+            continue
+        for k in range(count):
+            block = blocks[row, positions[k]]
+            sums[block] = 0.0
+            sizes[block] = 0
+        total = 0.0
+        for k in range(count):
+            block = blocks[row, positions[k]]
+            sums[block] += vector[row, positions[k]]
+            sizes[block] += 1
+            total += vector[row, positions[k]]
+        mean = total / count
+        for k in range(count):
+            block = blocks[row, positions[k]]
+            product[row, positions[k]] = (sums[block] / sizes[block] - mean) / gamma
 
 
-def _solve(solver: Callable, scores: Tensor, *regularization: float) -> tuple[Tensor, Tensor]:
-    weights = torch.empty(scores.shape, dtype=scores.dtype)
-    blocks = torch.empty(scores.shape, dtype=torch.int32)
-    solver(scores.detach().cpu().numpy(), *map(float, regularization), weights.numpy(), blocks.numpy())
-    return weights.to(scores.device), blocks.to(scores.device)
+def _run(solver: Callable, *arrays: Any) -> None:
+    """
+    Call `solver` with the arrays, and numbers, given. The rows are shared among threads where that pays; what has one
+    entry only is for all rows.
+    """
+    num_rows, length = arrays[0].shape
+    num_threads = min(torch.get_num_threads(), num_rows, num_rows * length // SCORES_PER_THREAD)
+    if num_threads < 2:
+        solver(*arrays)
+        return
+    bounds = [num_rows * part // num_threads for part in range(num_threads + 1)]
+    parts = [
+        [
+            array[start:end] if isinstance(array, np.ndarray) and len(array) == num_rows else array
+            for array in arrays
+        ]
+        for start, end in zip(bounds, bounds[1:])
+    ]
+    threads = [threading.Thread(target=solver, args=part) for part in parts[1:]]
+    for thread in threads:
+        thread.start()
+    solver(*parts[0])
+    for thread in threads:
+        thread.join()
 
 
-def sparsemax_rows(scores: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    return _solve(sparsemax_numpy, scores, gamma)
+def _to_numpy(rows: Tensor) -> np.ndarray:
+    if rows.dtype in (torch.float16, torch.bfloat16):
+        rows = rows.float()
+    return rows.contiguous().numpy(force=True)
 
 
-def fusedmax_rows(scores: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
-    return _solve(fusedmax_numpy, scores, gamma, lam)
+def _empty_like(array: np.ndarray, dtype: Any = None) -> np.ndarray:
+    return np.empty(array.shape, dtype or array.dtype)
 
 
-def oscarmax_rows(scores: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
-    return _solve(oscarmax_numpy, scores, gamma, lam)
+def _to_tensor(array: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(array).to(like.device, like.dtype)
 
 
-def jacobian_rows(upstream: Tensor, weights: Tensor, blocks: Tensor, gamma: float) -> Tensor:
-    gradient = torch.empty(upstream.shape, dtype=upstream.dtype)
-    jacobian_numpy(
-        upstream.detach().cpu().contiguous().numpy(),
-        weights.detach().cpu().numpy(),
-        blocks.cpu().numpy(),
-        float(gamma),
-        gradient.numpy(),
-    )
-    return gradient.to(upstream.device)
+def sparsemax_rows(scores: Tensor, mask: Tensor | None, gamma: float) -> Tensor:
+    array = _to_numpy(scores)
+    weights = _empty_like(array)
+    _run(sparsemax_numpy, array, None if mask is None else _to_numpy(mask), float(gamma), weights)
+    return _to_tensor(weights, scores)
+
+
+def fusedmax_rows(
+    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    return _solve_with_lam(fusedmax_numpy, scores, mask, gamma, lam, lams)
+
+
+def oscarmax_rows(
+    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    return _solve_with_lam(oscarmax_numpy, scores, mask, gamma, lam, lams)
+
+
+def _solve_with_lam(
+    solver: Callable, scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    array = _to_numpy(scores)
+    weights = _empty_like(array)
+    blocks = _empty_like(array, np.int32)
+    by_row = np.array([lam], np.float64) if lams is None else _to_numpy(lams.double())
+    _run(solver, array, None if mask is None else _to_numpy(mask), float(gamma), by_row, weights, blocks)
+    return _to_tensor(weights, scores), torch.from_numpy(blocks).to(scores.device)
+
+
+def support_jacobian_rows(vector: Tensor, weights: Tensor, gamma: float) -> Tensor:
+    return _multiply(support_jacobian_numpy, vector, weights, gamma)
+
+
+def block_jacobian_rows(vector: Tensor, blocks: Tensor, gamma: float) -> Tensor:
+    return _multiply(block_jacobian_numpy, vector, blocks, gamma)
+
+
+def _multiply(jacobian: Callable, vector: Tensor, blocks: Tensor, gamma: float) -> Tensor:
+    array = _to_numpy(vector)
+    product = _empty_like(array)
+    _run(jacobian, array, _to_numpy(blocks), float(gamma), product)
+    return _to_tensor(product, vector)
