@@ -17,6 +17,7 @@ tensor called `blocks` tells the Jacobian all it needs:
 """
 
 import math
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -52,53 +53,63 @@ def solve_block_operator(
         problem, problem_mask, scale = to_rows(scores, dim), None if mask is None else to_rows(mask, dim), gamma
     # Either a number, or a tensor of one lam for each row.
     arguments = [*by_row, None] if lam and not isinstance(by_row[0], Tensor) else [0.0, *by_row] if lam else []
-    if torch.compiler.is_compiling():
-        outputs = getattr(torch.ops.regattn_allennlp, name)(problem, problem_mask, scale, *arguments)
-        weights = outputs if name == "sparsemax" else outputs[0]
-    else:
-        weights = _Solution.apply(name, problem, problem_mask, scale, *arguments)[0]
+    outputs = _apply(name, problem, problem_mask, scale, *arguments)
+    weights = outputs if name == "sparsemax" else outputs[0]
     return from_rows(weights.to(scores.dtype), scores.shape, dim)
 
 
+def _apply(name: str, *arguments: Any) -> Any:
+    """An operator of the library, by the way that is fastest where autograd stands."""
+    if torch.compiler.is_compiling():
+        return getattr(torch.ops.regattn_allennlp, name).default(*arguments)
+    if torch._C._are_functorch_transforms_active():
+        return _Jacobian.apply(*arguments) if name == "jacobian" else _Solution.apply(name, *arguments)
+    return _EagerJacobian.apply(*arguments) if name == "jacobian" else _EagerSolution.apply(name, *arguments)
+
+
+def _apply_below_autograd(name: str, arguments: tuple) -> Any:
+    with torch._C._AutoDispatchBelowAutograd():
+        return OPERATORS[name](*arguments)
+
+
 class _Solution(torch.autograd.Function):
-    """(weights, blocks) by an operator of the library; (weights,) where these are the blocks."""
+    """An operator of the library, for torch.func and forward-mode differentiation, which it cannot have there."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(name: str, *arguments: Any) -> tuple[Tensor, ...]:
-        outputs = getattr(torch.ops.regattn_allennlp, name).default(*arguments)
-        return outputs if isinstance(outputs, tuple) else (outputs,)
+    def forward(name: str, *arguments: Any) -> Any:
+        return getattr(torch.ops.regattn_allennlp, name).default(*arguments)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
         ctx.name, scores, mask, ctx.gamma, *lam = inputs
-        lams = lam[1] if lam else None
-        if len(output) > 1:
-            ctx.mark_non_differentiable(output[1])
-        if lams is None:
-            ctx.save_for_backward(output[-1])
-            ctx.save_for_forward(output[-1])
-        else:
-            ctx.save_for_backward(output[-1], output[0], scores, mask)
-            ctx.save_for_forward(output[-1], output[0], scores, mask)
+        weights, blocks = (output, output) if isinstance(output, Tensor) else output
+        if blocks is not weights:
+            ctx.mark_non_differentiable(blocks)
+        for_lam = (weights, scores, mask) if lam and lam[1] is not None else ()
+        ctx.save_for_backward(blocks, *for_lam)
+        ctx.save_for_forward(blocks, *for_lam)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple:  # type: ignore[override]
         blocks, *for_lam = ctx.saved_tensors
-        gradient = _Jacobian.apply(upstream, blocks.detach(), ctx.gamma)
+        gradient = _apply("jacobian", upstream, blocks.detach(), ctx.gamma)
         if ctx.name == "sparsemax":
             return None, gradient, None, None
-        return None, gradient, None, None, None, _lam_gradient(ctx.name, gradient * ctx.gamma, *for_lam)
+        lam_gradient = None
+        if for_lam:
+            lam_gradient = -ctx.gamma * (gradient * _penalty_gradient(ctx.name, *for_lam)).sum(-1, keepdim=True)
+        return None, gradient, None, None, None, lam_gradient
 
     @staticmethod
-    def jvp(ctx: Any, _: Any, scores: Tensor, *tangents: Any) -> tuple:
+    def jvp(ctx: Any, _: Any, scores: Tensor, *tangents: Any) -> Any:
         blocks, *for_lam = ctx.saved_tensors
         change = scores
         if for_lam:
             change = change - ctx.gamma * tangents[-1] * _penalty_gradient(ctx.name, *for_lam)
-        weights = _Jacobian.apply(change, blocks, ctx.gamma)
-        return (weights,) if ctx.name == "sparsemax" else (weights, None)
+        weights = _apply("jacobian", change, blocks, ctx.gamma)
+        return weights if ctx.name == "sparsemax" else (weights, None)
 
 
 class _Jacobian(torch.autograd.Function):
@@ -117,21 +128,40 @@ class _Jacobian(torch.autograd.Function):
         ctx.save_for_forward(blocks)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _Jacobian.apply(upstream, ctx.saved_tensors[0], ctx.gamma), None, None
+    def backward(ctx: Any, upstream: Tensor) -> tuple:  # type: ignore[override]
+        return _apply("jacobian", upstream, ctx.saved_tensors[0], ctx.gamma), None, None
 
     @staticmethod
     def jvp(ctx: Any, vector: Tensor, *_: Any) -> Tensor:
-        return _Jacobian.apply(vector, ctx.saved_tensors[0], ctx.gamma)
+        return _apply("jacobian", vector, ctx.saved_tensors[0], ctx.gamma)
+
+
+class _EagerSolution(torch.autograd.Function):
+    """An operator of the library, with much less ceremony than a Function for torch.func, or the library, has."""
+
+    @staticmethod
+    def forward(ctx: Any, name: str, *arguments: Any) -> Any:
+        output = _apply_below_autograd(name, arguments)
+        _Solution.setup_context(ctx, (name, *arguments), output)
+        return output
+
+    backward = _Solution.backward
+    jvp = _Solution.jvp
+
+
+class _EagerJacobian(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        output = _apply_below_autograd("jacobian", arguments)
+        _Jacobian.setup_context(ctx, arguments, output)
+        return output
+
+    backward = _Jacobian.backward
+    jvp = _Jacobian.jvp
 
 
 def _penalty_gradient(name: str, weights: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
     return PENALTY_GRADIENTS[name](weights.detach(), included_positions(scores.detach(), mask))
-
-
-def _lam_gradient(name: str, projected: Tensor, *for_lam: Any) -> Tensor | None:
-    """The gradient by the lam of each row, `projected` being gamma times the gradient by the scores."""
-    return -(projected * _penalty_gradient(name, *for_lam)).sum(-1, keepdim=True) if for_lam else None
 
 
 # The library of PyTorch operators.
@@ -213,26 +243,19 @@ def _flatten(rows: Tensor, in_dim: int | None, batch_size: int) -> Tensor:
     return rows.flatten(0, 1).contiguous()
 
 
-def _save_solution(name: str) -> Any:
-    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
-        _Solution.setup_context(ctx, (name, *inputs), output if isinstance(output, tuple) else (output,))
-
-    return setup_context
+def _setup(name: str) -> Callable:
+    return lambda ctx, inputs, output: _Solution.setup_context(ctx, (name, *inputs), output)
 
 
-def _solution_backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple:
-    blocks, *for_lam = ctx.saved_tensors
-    gradient = torch.ops.regattn_allennlp.jacobian(upstream, blocks, ctx.gamma)
-    if ctx.name == "sparsemax":
-        return gradient, None, None
-    return gradient, None, None, None, _lam_gradient(ctx.name, gradient * ctx.gamma, *for_lam)
+def _backward(ctx: Any, *upstream: Tensor) -> tuple:
+    return _Solution.backward(ctx, *upstream)[1:]  # without the name
 
 
-def _jacobian_backward(ctx: Any, upstream: Tensor) -> tuple:
-    return torch.ops.regattn_allennlp.jacobian(upstream, ctx.saved_tensors[0], ctx.gamma), None, None
+_register("sparsemax", _sparsemax, _fake_like_first, _setup("sparsemax"), _backward)
+_register("fusedmax", _fusedmax, _fake_weights_and_blocks, _setup("fusedmax"), _backward)
+_register("oscarmax", _oscarmax, _fake_weights_and_blocks, _setup("oscarmax"), _backward)
+_register("jacobian", _jacobian, _fake_like_first, _Jacobian.setup_context, _Jacobian.backward)
 
-
-_register("sparsemax", _sparsemax, _fake_like_first, _save_solution("sparsemax"), _solution_backward)
-_register("fusedmax", _fusedmax, _fake_weights_and_blocks, _save_solution("fusedmax"), _solution_backward)
-_register("oscarmax", _oscarmax, _fake_weights_and_blocks, _save_solution("oscarmax"), _solution_backward)
-_register("jacobian", _jacobian, _fake_like_first, _Jacobian.setup_context, _jacobian_backward)
+OPERATORS = {
+    name: getattr(torch.ops.regattn_allennlp, name).default for name in ("sparsemax", "fusedmax", "oscarmax", "jacobian")
+}

@@ -79,13 +79,15 @@ def to_rows(tensor: Tensor, dim: int) -> Tensor:
     """`tensor` as a contiguous matrix whose rows lay along `dim`."""
     if dim not in (-1, tensor.dim() - 1):
         tensor = tensor.movedim(dim, -1)
+    elif tensor.dim() == 2:
+        return tensor.contiguous()
     return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.size(-1)).contiguous()
 
 
 def from_rows(rows: Tensor, shape: torch.Size, dim: int) -> Tensor:
     """The inverse of `to_rows`, for a tensor of the given shape."""
     if dim in (-1, len(shape) - 1):
-        return rows.view(shape)
+        return rows if len(shape) == 2 else rows.view(shape)
     moved = list(shape)
     moved.append(moved.pop(dim))
     return rows.view(moved).movedim(-1, dim)

@@ -1,12 +1,13 @@
 """
 The row solvers on the CPU, compiled by numba. The compiled code is cached on disk, and runs without Python's lock.
 
-All of them work on v = (x - max x) / gamma in float64, and only on the candidates: the scores so near the maximum
-that their weight may be above 0.
+All of them work on v = (x - max x) / gamma in float64, and most only on the candidates: the scores so near the
+maximum that their weight may be above 0. Loops have selections in place of branches, which would often be mispredicted.
 """
 
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -21,66 +22,76 @@ SCORES_PER_THREAD = 65536
 
 
 @compiled
-def _measure(scores, mask, row):
-    """
-    The maximum of the row's scores, and how many of them are in the problem: -1 if one is NaN or +inf.
-    """
-    maximum = -np.inf
+def _problem(scores, mask, row, buffer):
+    """The row's scores, -inf where they are not in the problem."""
+    if mask is None:
+        return scores[row]
+    for position in range(buffer.size):
+        buffer[position] = scores[row, position] if mask[row, position] else -np.inf
+    return buffer
+
+
+@compiled
+def _maximum(problem):
+    """The row's maximum, and whether it has a solution: it has none with NaN or +inf in it."""
+    maximum = problem.dtype.type(-np.inf)
+    has_solution = True
+    for score in problem:
+        maximum = score if score > maximum else maximum
+        has_solution &= score < np.inf
+    return np.float64(maximum), has_solution
+
+
+@compiled
+def _count_included(problem):
     count = 0
-    is_finite = True
-    for position in range(scores.shape[1]):
-        score = scores[row, position]
-        if mask is not None and not mask[row, position]:
-            score = -np.inf
+    for score in problem:
         count += score > -np.inf
-        is_finite &= score < np.inf
-        maximum = max(maximum, score)
-    return np.float64(maximum), count if is_finite else -1
-
-
-@compiled
-def _fail(scores, mask, row, weights, blocks):
-    """The answer for a row that has no solution: NaN at every position that is in the problem."""
-    for position in range(scores.shape[1]):
-        excluded = scores[row, position] == -np.inf or (mask is not None and not mask[row, position])
-        weights[row, position] = 0.0 if excluded else np.nan
-        if blocks is not None:
-            blocks[row, position] = 0 if excluded else -1
-
-
-@compiled
-def _gather(scores, mask, row, maximum, gamma, bound, values, positions, ranks):
-    """
-    Copy the values above `bound` to the front of `values`, where they came from to `positions`, and how many scores of
-    the problem stand before them to `ranks`. Returns how many there are.
-    """
-    limit = maximum + gamma * bound
-    limit -= 1e-9 * (abs(maximum) - gamma * bound)  # a few candidates too many do no harm, one too few does
-    count = 0
-    rank = 0
-    for position in range(scores.shape[1]):
-        score = scores[row, position]
-        is_included = score > -np.inf
-        if mask is not None:
-            is_included &= mask[row, position]
-        positions[count] = position
-        ranks[count] = rank
-        rank += is_included
-        count += is_included & (score >= limit)
-    for k in range(count):
-        values[k] = max((scores[row, positions[k]] - maximum) / gamma, bound - 1.0)
     return count
 
 
 @compiled
-def _project_on_simplex(values, count):
+def _fail(problem, weights, blocks):
+    """The answer for a row that has no solution: NaN at every position that is in the problem."""
+    for position in range(problem.size):
+        is_included = problem[position] != -np.inf
+        weights[position] = np.nan if is_included else 0.0
+        if blocks is not None:
+            blocks[position] = -1 if is_included else 0
+
+
+@compiled
+def _gather(problem, maximum, gamma, bound, values, positions, ranks):
+    """
+    Copy the values (x - max x) / gamma that are above `bound` to the front of `values`, where they came from to
+    `positions`, and, where asked for, how many of the problem's scores stand before each to `ranks`. Returns how many
+    values there are.
+    """
+    limit = maximum + gamma * bound
+    limit -= 1e-9 * (abs(maximum) - gamma * bound)  # a few candidates too many do no harm, one too few does
+    limit = max(limit, -1.7976931348623157e308)  # not -inf, which is not in the problem
+    count = 0
+    rank = 0
+    for position in range(problem.size):
+        score = problem[position]
+        values[count] = score - maximum
+        positions[count] = position
+        if ranks is not None:
+            ranks[count] = rank
+            rank += score > -np.inf
+        count += score >= limit
+    for k in range(count):
+        value = values[k] / gamma
+        values[k] = value if value > bound - 1.0 else bound - 1.0
+    return count
+
+
+@compiled
+def _project_on_simplex(values, count, maximum):
     """
     Replace `values[:count]` by their projection on the simplex: max(z - t, 0), t such that the sum is 1. Michelot's
     method (1986): t from all candidates, drop those at or below t, until none is dropped.
     """
-    maximum = values[0]
-    for k in range(1, count):
-        maximum = max(maximum, values[k])
     threshold = -1.0  # of the values less their maximum: one value alone would get all the weight
     num_active = count + 1
     while True:
@@ -88,34 +99,36 @@ def _project_on_simplex(values, count):
         num_above = 0
         for k in range(count):
             value = values[k] - maximum
-            if value > threshold:
-                total += value
-                num_above += 1
+            is_above = value > threshold
+            total += value if is_above else 0.0
+            num_above += is_above
         # Fewer every time, but for rounding: that may let a dropped candidate in again, and must not go on forever.
         if num_above >= num_active:
             break
         num_active = num_above
         threshold = (total - 1.0) / num_active
     for k in range(count):
-        values[k] = max(values[k] - maximum - threshold, 0.0)
+        value = values[k] - maximum - threshold
+        values[k] = value if value > 0.0 else 0.0
 
 
 @compiled
 def sparsemax_numpy(scores, mask, gamma, weights):
     num_rows, length = scores.shape
-    values = np.empty(length, np.float64)
+    buffer = np.empty(length, scores.dtype)
+    values = np.empty(length + 1, np.float64)
     positions = np.empty(length + 1, np.int64)
-    ranks = np.empty(length + 1, np.int64)
     for row in range(num_rows):
-        maximum, num_included = _measure(scores, mask, row)
-        if num_included < 0:
-            _fail(scores, mask, row, weights, None)
+        problem = _problem(scores, mask, row, buffer)
+        maximum, has_solution = _maximum(problem)
+        if not has_solution:
+            _fail(problem, weights[row], None)
             continue
         weights[row, :] = 0.0
-        if num_included == 0:
+        if maximum == -np.inf:
             continue
-        count = _gather(scores, mask, row, maximum, gamma, -1.0, values, positions, ranks)
-        _project_on_simplex(values, count)
+        count = _gather(problem, maximum, gamma, -1.0, values, positions, None)
+        _project_on_simplex(values, count, 0.0)
         for k in range(count):
             weights[row, positions[k]] = values[k]
 
@@ -123,45 +136,68 @@ def sparsemax_numpy(scores, mask, gamma, weights):
 @compiled
 def fusedmax_numpy(scores, mask, gamma, lams, weights, blocks):
     num_rows, length = scores.shape
-    values = np.empty(length, np.float64)
+    buffer = np.empty(length, scores.dtype)
+    values = np.empty(length + 1, np.float64)
     positions = np.empty(length + 1, np.int64)
     ranks = np.empty(length + 1, np.int64)
+    run_starts = np.empty(length + 1, np.int64)
     first = np.empty(length, np.int64)
     lower = np.empty(length, np.float64)
     upper = np.empty(length, np.float64)
     knots = np.empty((3, 2 * length), np.float64)
     for row in range(num_rows):
         lam = lams[row if lams.size > 1 else 0]
-        maximum, num_included = _measure(scores, mask, row)
-        if num_included < 0 or not 0.0 <= lam < np.inf:
-            _fail(scores, mask, row, weights, blocks)
+        problem = _problem(scores, mask, row, buffer)
+        maximum, has_solution = _maximum(problem)
+        if not has_solution or not 0.0 <= lam < np.inf:
+            _fail(problem, weights[row], blocks[row])
             continue
         weights[row, :] = 0.0
         blocks[row, :] = 0
-        if num_included == 0:
+        if maximum == -np.inf:
             continue
         # A score below this bound has weight 0, and no weight changes if it is lowered to minus infinity: the runs
         # between such scores are problems of their own. The lowered neighbours pull a run's ends down, by lam each.
-        count = _gather(scores, mask, row, maximum, gamma, -1.0 - 4.0 * lam, values, positions, ranks)
-        start = 0
-        while start < count:
-            end = start + 1
-            while end < count and ranks[end] == ranks[end - 1] + 1:
-                end += 1
-            if ranks[start] > 0:
-                values[start] -= lam
-            if ranks[end - 1] < num_included - 1:
-                values[end - 1] -= lam
-            if end == start + 1:
-                first[start] = start
-            else:
-                _fuse(values, start, end, lam, first, lower, upper, knots)
-            start = end
-        _project_on_simplex(values, count)
+        count = _gather(problem, maximum, gamma, -1.0 - 4.0 * lam, values, positions, ranks)
+        last_rank = (_count_included(problem) if mask is not None or count < length else length) - 1
+        num_runs = 0
+        rank_before = -1
         for k in range(count):
-            if values[k] > 0.0:
-                weights[row, positions[k]] = values[k]
-                blocks[row, positions[k]] = first[k] + 1
+            rank = ranks[k]
+            starts_run = (rank != rank_before + 1) | (k == 0)
+            run_starts[num_runs] = k
+            num_runs += starts_run
+            ends_run = (k == count - 1) or (ranks[k + 1] != rank + 1)
+            values[k] -= lam * ((starts_run & (rank > 0)) + (ends_run & (rank < last_rank)))
+            first[k] = k
+            rank_before = rank
+        run_starts[num_runs] = count
+        if num_runs < count:
+            for run in range(num_runs):
+                start, end = run_starts[run], run_starts[run + 1]
+                if end == start + 2:
+                    _fuse_two(values, start, lam, first)
+                elif end > start + 2:
+                    _fuse(values, start, end, lam, first, lower, upper, knots)
+        highest = values[0]
+        for k in range(1, count):
+            highest = values[k] if values[k] > highest else highest
+        _project_on_simplex(values, count, highest)
+        for k in range(count):
+            weights[row, positions[k]] = values[k]
+            blocks[row, positions[k]] = first[k] + 1 if values[k] > 0.0 else 0
+
+
+@compiled
+def _fuse_two(values, k, lam, first):
+    """`_fuse` for a run of two."""
+    half_difference = (values[k + 1] - values[k]) / 2.0
+    step = min(max(half_difference, -lam), lam)
+    values[k] += step
+    values[k + 1] -= step
+    first[k + 1] = k if abs(half_difference) <= lam else k + 1
+    if first[k + 1] == k:
+        values[k + 1] = values[k]
 
 
 @compiled
@@ -177,8 +213,8 @@ def _fuse(values, start, end, lam, first, lower, upper, knots):
     to [lower[k], upper[k]], the ends of where f_k' is not cut off.
     """
     at, slope_step, intercept_step = knots[0], knots[1], knots[2]
-    left = values.size  # knots left .. right - 1 exist; each end grows by one for every value
-    right = values.size
+    left = at.size // 2  # knots left .. right - 1 exist; each end grows by one for every value
+    right = left
     first_intercept = -values[start]
     last_intercept = -values[start]
     for k in range(start, end - 1):
@@ -246,16 +282,19 @@ def oscarmax_numpy(scores, mask, gamma, lams, weights, blocks):
 @compiled
 def _oscarmax_of_sorted(negatives, scores, mask, gamma, lams, weights, blocks):
     num_rows, length = scores.shape
+    buffer = np.empty(length, scores.dtype)
     sums = np.empty(length, np.float64)
     ends = np.empty(length, np.int64)
     limits = np.empty(length, scores.dtype)
     levels = np.empty(length, np.float64)
     for row in range(num_rows):
         lam = lams[row if lams.size > 1 else 0]
-        maximum, count = _measure(scores, mask, row)
-        if count < 0 or not 0.0 <= lam < np.inf:
-            _fail(scores, mask, row, weights, blocks)
+        problem = _problem(scores, mask, row, buffer)
+        maximum, has_solution = _maximum(problem)
+        if not has_solution or not 0.0 <= lam < np.inf:
+            _fail(problem, weights[row], blocks[row])
             continue
+        count = _count_included(problem)
         if count == 0:
             weights[row, :] = 0.0
             blocks[row, :] = 0
@@ -270,34 +309,49 @@ def _oscarmax_of_sorted(negatives, scores, mask, gamma, lams, weights, blocks):
         for group in range(num_groups):
             start = ends[group - 1] if group > 0 else 0
             size = ends[group] - start
-            levels[group] = sums[group] / size - sums[0] / ends[0]
-            if levels[group] <= threshold:
+            level = sums[group] / size - sums[0] / ends[0]
+            if level <= threshold:
                 break
-            total += levels[group] * size
+            total += level * size
             threshold = (total - 1.0) / ends[group]
+            levels[group] = level
             limits[group] = -negatives[row, ends[group] - 1]
             num_supported = group + 1
 
         # Equal scores are in one group, so a score tells its group.
-        least = limits[num_supported - 1]
-        for position in range(length):
-            score = scores[row, position]
-            is_supported = score >= least
-            if mask is not None:
-                is_supported &= mask[row, position]
-            if not is_supported:
-                weights[row, position] = 0.0
-                blocks[row, position] = 0
-                continue
-            group, after = 0, num_supported - 1
-            while group < after:
-                middle = (group + after) // 2
-                if score >= limits[middle]:
-                    after = middle
+        if num_supported == 1:
+            weight = 1.0 / ends[0]
+            for position in range(length):
+                is_supported = problem[position] >= limits[0]
+                weights[row, position] = weight if is_supported else 0.0
+                blocks[row, position] = is_supported
+        else:
+            least = limits[num_supported - 1]
+            for position in range(length):
+                score = problem[position]
+                if score >= least:
+                    group = _first_reached(limits, num_supported, score)
+                    weights[row, position] = levels[group] - threshold
+                    blocks[row, position] = group + 1
                 else:
-                    group = middle + 1
-            weights[row, position] = levels[group] - threshold
-            blocks[row, position] = group + 1 if lam > 0.0 else position + 1
+                    weights[row, position] = 0.0
+                    blocks[row, position] = 0
+        if lam == 0.0:  # then equal scores are not drawn together: each is a block of its own
+            for position in range(length):
+                blocks[row, position] = position + 1 if weights[row, position] > 0.0 else 0
+
+
+@compiled
+def _first_reached(limits, count, score):
+    """The first of the decreasing `limits[:count]` that `score` reaches; it reaches the last."""
+    first, last = 0, count - 1
+    while first < last:
+        middle = (first + last) // 2
+        if score >= limits[middle]:
+            last = middle
+        else:
+            first = middle + 1
+    return first
 
 
 @compiled
@@ -309,7 +363,8 @@ def _group(negatives, count, maximum, gamma, lam, sums, ends):
     bound = -1.0 - lam * (count - 1)  # the weight of a value down there is 0
     num_groups = 0
     for k in range(count):
-        total = max((-negatives[k] - maximum) / gamma, bound - 1.0) - lam * (count - 1 - k)
+        value = (-negatives[k] - maximum) / gamma
+        total = (value if value > bound - 1.0 else bound - 1.0) - lam * (count - 1 - k)
         size = 1
         while num_groups > 0:
             # The group before has the lower mean: the two become one.
@@ -354,26 +409,23 @@ def block_jacobian_numpy(vector, blocks, gamma, product):
     for row in range(num_rows):
         count = 0
         for position in range(length):
+            block = blocks[row, position]
             positions[count] = position
-            count += blocks[row, position] != 0
+            sums[abs(block)] = 0.0
+            sizes[abs(block)] = 0
+            count += block != 0
             product[row, position] = 0.0
-        if count > 0 and blocks[row, positions[0]] < 0:
-            for k in range(count):
-                product[row, positions[k]] = np.nan
-            continue
-        for k in range(count):
-            block = blocks[row, positions[k]]
-            sums[block] = 0.0
-            sizes[block] = 0
         total = 0.0
         for k in range(count):
             block = blocks[row, positions[k]]
-            sums[block] += vector[row, positions[k]]
-            sizes[block] += 1
+            sums[abs(block)] += vector[row, positions[k]]
+            sizes[abs(block)] += 1
             total += vector[row, positions[k]]
         mean = total / count
+        if count > 0 and blocks[row, positions[0]] < 0:
+            mean = np.nan
         for k in range(count):
-            block = blocks[row, positions[k]]
+            block = abs(blocks[row, positions[k]])
             product[row, positions[k]] = (sums[block] / sizes[block] - mean) / gamma
 
 
@@ -393,7 +445,7 @@ def _run(solver: Callable, *arrays: Any) -> None:
             array[start:end] if isinstance(array, np.ndarray) and len(array) == num_rows else array
             for array in arrays
         ]
-        for start, end in zip(bounds, bounds[1:])
+        for start, end in pairwise(bounds)
     ]
     threads = [threading.Thread(target=solver, args=part) for part in parts[1:]]
     for thread in threads:
