@@ -10,7 +10,7 @@ from allennlp.nn import InitializerApplicator
 from allennlp.nn.util import get_text_field_mask
 from allennlp.training.metrics import CategoricalAccuracy
 
-from regattn_allennlp.modules.attention import require_regularized_attention
+from regattn_allennlp.modules.attention import learned_regularization, require_regularized_attention
 from regattn_allennlp.training.metrics import ZeroWeightFraction
 
 
@@ -120,9 +120,7 @@ class RegularizedDecomposableAttention(Model):
         hypothesis_to_premise = self._attention.weights(scores.transpose(1, 2), pair_mask.transpose(1, 2))
 
         # Shape (both): (batch_size, compare_dim)
-        compared_premise = self._compare(
-            encoded_premise, premise_to_hypothesis.bmm(encoded_hypothesis), premise_mask
-        )
+        compared_premise = self._compare(encoded_premise, premise_to_hypothesis.bmm(encoded_hypothesis), premise_mask)
         compared_hypothesis = self._compare(
             encoded_hypothesis, hypothesis_to_premise.bmm(encoded_premise), hypothesis_mask
         )
@@ -183,10 +181,12 @@ class RegularizedDecomposableAttention(Model):
     def get_metrics(self, reset: bool = False) -> dict[str, float]:
         """
         "accuracy", and the fraction of attention weights that are exactly 0, in either direction:
-        "premise_to_hypothesis_zeros" and "hypothesis_to_premise_zeros".
+        "premise_to_hypothesis_zeros" and "hypothesis_to_premise_zeros". What an attention learns of its
+        regularization follows by the attention's name: "attention_gamma", "attention_lam".
         """
         return {
             "accuracy": self._accuracy.get_metric(reset),
             "premise_to_hypothesis_zeros": self._premise_to_hypothesis_zeros.get_metric(reset),
             "hypothesis_to_premise_zeros": self._hypothesis_to_premise_zeros.get_metric(reset),
+            **learned_regularization(self),
         }

@@ -257,5 +257,6 @@ _register("oscarmax", _oscarmax, _fake_weights_and_blocks, _setup("oscarmax"), _
 _register("jacobian", _jacobian, _fake_like_first, _Jacobian.setup_context, _Jacobian.backward)
 
 OPERATORS = {
-    name: getattr(torch.ops.regattn_allennlp, name).default for name in ("sparsemax", "fusedmax", "oscarmax", "jacobian")
+    name: getattr(torch.ops.regattn_allennlp, name).default
+    for name in ("sparsemax", "fusedmax", "oscarmax", "jacobian")
 }

@@ -83,15 +83,17 @@ class RegularizedMax(torch.nn.Module):
     def learned_regularization(self) -> dict[str, Tensor]:
         """The present values of what is learned of "gamma" and the `shape_parameter`, by name, without gradients."""
         return {
-            name: self.get_regularization(name).detach()
-            for name in ("gamma", self.shape_parameter)
+            name: torch.as_tensor(self.get_regularization(name)).detach()
+            for name in self._regularization_names()
             if hasattr(self, f"log_{name}")
         }
 
     def extra_repr(self) -> str:
-        names = ["gamma"] if self.shape_parameter is None else ["gamma", self.shape_parameter]
-        values = [f"{name}={_describe(self.get_regularization(name))}" for name in names]
+        values = [f"{name}={_describe(self.get_regularization(name))}" for name in self._regularization_names()]
         return ", ".join([*values, f"dim={self.dim}"])
+
+    def _regularization_names(self) -> list[str]:
+        return ["gamma"] if self.shape_parameter is None else ["gamma", self.shape_parameter]
 
     def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         """
@@ -133,19 +135,19 @@ class RegularizedMax(torch.nn.Module):
         computed_scores = scores.to(COMPUTE_DTYPES[scores.dtype])
         weights = self(computed_scores, mask)
         omega = self.omega(weights, included)
-        shape = None if self.shape_parameter is None else self.get_regularization(self.shape_parameter)
         # Each parameter and the derivative of the value by it, per row (the envelope theorem): -omega by gamma.
         gamma, gamma_slope = self._by_row(self.gamma, scores), -omega
-        shape_slope = None
-        if isinstance(shape, Tensor):
-            shape_slope = -gamma * self.omega_slope(weights, included)
+        shape, shape_slope = None, None
+        if self.shape_parameter is not None and isinstance(self.get_regularization(self.shape_parameter), Tensor):
+            shape = self._by_row(self.get_regularization(self.shape_parameter), scores)
+            shape_slope = -(gamma * self.omega_slope(weights, included))
         function = _Value if torch.compiler.is_compiling() else _ValueInForwardMode
         present_scores = computed_scores.masked_fill(~included, 0.0)
-        return function.apply(
-            present_scores, gamma, self._by_row(shape, scores), weights, gamma_slope, shape_slope, self.dim
-        ).to(scores.dtype)
+        return function.apply(present_scores, gamma, shape, weights, gamma_slope, shape_slope, self.dim).to(
+            scores.dtype
+        )
 
-    def _by_row(self, parameter: float | Tensor | None, scores: Tensor) -> float | Tensor | None:
+    def _by_row(self, parameter: float | Tensor, scores: Tensor) -> float | Tensor:
         """A parameter in the shape of a value of `scores`."""
         if not isinstance(parameter, Tensor):
             return parameter
@@ -216,7 +218,7 @@ class _Value(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        _, gamma, shape, weights, gamma_slope, shape_slope, ctx.dim = inputs
+        *_, weights, gamma_slope, shape_slope, ctx.dim = inputs
         ctx.save_for_backward(weights, gamma_slope, shape_slope)
         ctx.save_for_forward(weights, gamma_slope, shape_slope)
 

@@ -69,9 +69,7 @@ def test_predicts_every_line_in_order(allennlp, archive, tmp_path, batch_size):
         ('{"premise": "A man.", "hypothesis": 3}', 'line 4.*"hypothesis" must be a sentence, but is 3'),
     ],
 )
-def test_a_bad_line_is_named_and_those_before_it_are_kept(
-    allennlp, archive, tmp_path, bad_line, message, batch_size
-):
+def test_a_bad_line_is_named_and_those_before_it_are_kept(allennlp, archive, tmp_path, bad_line, message, batch_size):
     lines = [json.dumps(pair) for pair in PAIRS]
     predictions, error = predict(allennlp, archive, tmp_path, [*lines[:3], bad_line, *lines[3:]], batch_size)
     assert error is not None and re.search(message, error)

@@ -2,6 +2,7 @@ from regattn_allennlp.modules.attention.fusedmax_attention import FusedmaxAttent
 from regattn_allennlp.modules.attention.oscarmax_attention import OscarmaxAttention
 from regattn_allennlp.modules.attention.regularized_attention import (
     RegularizedAttention,
+    learned_regularization,
     require_regularized_attention,
 )
 from regattn_allennlp.modules.attention.softmax_attention import SoftmaxAttention
@@ -13,5 +14,6 @@ __all__ = [
     "RegularizedAttention",
     "SoftmaxAttention",
     "SparsemaxAttention",
+    "learned_regularization",
     "require_regularized_attention",
 ]

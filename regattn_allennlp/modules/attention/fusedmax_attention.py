@@ -20,6 +20,8 @@ class FusedmaxAttention(RegularizedAttention):
         How strongly the weights are regularized, above 0.
     lam : `float`, optional (default = `0.1`)
         How strongly neighbours are drawn to equal weights, 0 or above.
+    learn_gamma, learn_lam : `bool`, optional (default = `False`)
+        Learn the value, above 0; it starts at the one given here.
     similarity, normalize
         See `RegularizedAttention`.
     """
@@ -28,7 +30,9 @@ class FusedmaxAttention(RegularizedAttention):
         self,
         gamma: float = 1.0,
         lam: float = 0.1,
+        learn_gamma: bool = False,
+        learn_lam: bool = False,
         similarity: Union[MatrixAttention, Attention] = None,  # type: ignore[assignment]
         normalize: bool = True,
     ) -> None:
-        super().__init__(Fusedmax(gamma, lam), similarity, normalize)
+        super().__init__(Fusedmax(gamma, lam, learn_gamma=learn_gamma, learn_lam=learn_lam), similarity, normalize)

@@ -88,3 +88,17 @@ def require_regularized_attention(attention: Attention, user: str) -> Regularize
     if not attention._normalize:
         raise ConfigurationError(f'the "attention" of {user} needs its weights: take "normalize": false out of it')
     return attention
+
+
+def learned_regularization(model: torch.nn.Module) -> dict[str, float]:
+    """
+    The present values of the regularization that the attentions in `model` learn, for its metrics: "attention_lam" for
+    the lam of `model._attention`, and so on.
+    """
+    metrics = {}
+    for name, module in model.named_modules():
+        if isinstance(module, RegularizedMax):
+            attention = name.removesuffix(".regularized_max").replace("._", ".").removeprefix("_")
+            for parameter, value in module.learned_regularization().items():
+                metrics[f"{attention}_{parameter}"] = value.mean().item()
+    return metrics

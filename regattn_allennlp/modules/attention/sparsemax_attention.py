@@ -18,6 +18,8 @@ class SparsemaxAttention(RegularizedAttention):
 
     gamma : `float`, optional (default = `1.0`)
         How strongly the weights are regularized, above 0: scores gamma or more below the best get weight 0.
+    learn_gamma : `bool`, optional (default = `False`)
+        Learn the value, above 0; it starts at the one given here.
     similarity, normalize
         See `RegularizedAttention`.
     """
@@ -25,7 +27,8 @@ class SparsemaxAttention(RegularizedAttention):
     def __init__(
         self,
         gamma: float = 1.0,
+        learn_gamma: bool = False,
         similarity: Union[MatrixAttention, Attention] = None,  # type: ignore[assignment]
         normalize: bool = True,
     ) -> None:
-        super().__init__(Sparsemax(gamma), similarity, normalize)
+        super().__init__(Sparsemax(gamma, learn_gamma=learn_gamma), similarity, normalize)

@@ -30,9 +30,7 @@ class IntraSentenceAttention(Seq2SeqEncoder):
     max_distance : `int`, optional (default = `10`)
     """
 
-    def __init__(
-        self, input_dim: int, feedforward: FeedForward, attention: Attention, max_distance: int = 10
-    ) -> None:
+    def __init__(self, input_dim: int, feedforward: FeedForward, attention: Attention, max_distance: int = 10) -> None:
         super().__init__()
         self._input_dim = input_dim
         self._feedforward = feedforward

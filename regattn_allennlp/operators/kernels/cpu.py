@@ -2,7 +2,7 @@
 The row solvers on the CPU, compiled by numba. The compiled code is cached on disk, and runs without Python's lock.
 
 All of them work on v = (x - max x) / gamma in float64, and most only on the candidates: the scores so near the
-maximum that their weight may be above 0. Loops have selections in place of branches, which would often be mispredicted.
+maximum that their weight may be above 0. Loops select rather than branch: the branches would be mispredicted often.
 """
 
 import threading
@@ -172,7 +172,7 @@ def fusedmax_numpy(scores, mask, gamma, lams, weights, blocks):
             first[k] = k
             rank_before = rank
         run_starts[num_runs] = count
-        if num_runs < count:
+        if num_runs < count and lam > 0.0:  # at 0 even equal neighbours are not drawn together
             for run in range(num_runs):
                 start, end = run_starts[run], run_starts[run + 1]
                 if end == start + 2:
@@ -441,10 +441,7 @@ def _run(solver: Callable, *arrays: Any) -> None:
         return
     bounds = [num_rows * part // num_threads for part in range(num_threads + 1)]
     parts = [
-        [
-            array[start:end] if isinstance(array, np.ndarray) and len(array) == num_rows else array
-            for array in arrays
-        ]
+        [array[start:end] if isinstance(array, np.ndarray) and len(array) == num_rows else array for array in arrays]
         for start, end in pairwise(bounds)
     ]
     threads = [threading.Thread(target=solver, args=part) for part in parts[1:]]
