@@ -31,7 +31,7 @@ from regattn_allennlp.operators.rows import (
     from_rows,
     included_positions,
     parameter_rows,
-    scaled_rows,
+    scaled,
     to_rows,
 )
 
@@ -48,7 +48,7 @@ def solve_block_operator(
         # The solvers take one gamma for all rows: here each row is divided by its own, and autograd sees it.
         problem = scores.to(COMPUTE_DTYPES[scores.dtype])
         problem = to_rows(problem if mask is None else problem.masked_fill(~mask, -math.inf), dim)
-        problem, problem_mask, scale = scaled_rows(problem, parameter_rows("gamma", gamma, scores, dim)), None, 1.0
+        problem, problem_mask, scale = scaled(problem, parameter_rows("gamma", gamma, scores, dim)), None, 1.0
     else:
         problem, problem_mask, scale = to_rows(scores, dim), None if mask is None else to_rows(mask, dim), gamma
     # Either a number, or a tensor of one lam for each row.

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from regattn_allennlp.operators.rows import COMPUTE_DTYPES, check_gamma, included_positions
+from regattn_allennlp.operators.rows import COMPUTE_DTYPES, check_gamma, expand_parameter, included_positions
 
 Subclass = TypeVar("Subclass", bound="type[RegularizedMax]")
 
@@ -148,12 +148,9 @@ class RegularizedMax(torch.nn.Module):
         )
 
     def _by_row(self, parameter: float | Tensor, scores: Tensor) -> float | Tensor:
-        """A parameter in the shape of a value of `scores`."""
-        if not isinstance(parameter, Tensor):
-            return parameter
-        shape = list(scores.shape)
-        shape[self.dim] = 1
-        return parameter.to(COMPUTE_DTYPES[scores.dtype]).expand(shape).squeeze(self.dim)
+        """A parameter, a tensor in the shape of a value of `scores`."""
+        expanded = expand_parameter("parameter", parameter, scores, self.dim)
+        return expanded.squeeze(self.dim) if isinstance(expanded, Tensor) else expanded
 
     @classmethod
     def register(cls, name: str) -> Callable[[Subclass], Subclass]:

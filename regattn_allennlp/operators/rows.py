@@ -93,39 +93,47 @@ def from_rows(rows: Tensor, shape: torch.Size, dim: int) -> Tensor:
     return rows.view(moved).movedim(-1, dim)
 
 
-def parameter_rows(name: str, parameter: float | Tensor, scores: Tensor, dim: int) -> float | Tensor:
+def expand_parameter(name: str, parameter: float | Tensor, scores: Tensor, dim: int) -> float | Tensor:
     """
     A parameter of the rows of `scores` along `dim`: a number as it is; a tensor, which must broadcast to the shape of
-    `scores` with size 1 at `dim`, in the shape (num_rows, 1) and the dtype that `scores` are computed in.
+    `scores` with size 1 at `dim`, in that shape and in the dtype that `scores` are computed in.
     """
     if not isinstance(parameter, Tensor):
         return parameter
     shape = list(scores.shape)
     shape[dim] = 1
-    rows = to_rows(expand_to(torch.Size(shape), name, parameter), dim)
-    return rows.to(COMPUTE_DTYPES[scores.dtype])
+    return expand_to(torch.Size(shape), name, parameter).to(COMPUTE_DTYPES[scores.dtype])
 
 
-def scaled_rows(rows: Tensor, gamma: float | Tensor) -> Tensor:
+def parameter_rows(name: str, parameter: float | Tensor, scores: Tensor, dim: int) -> float | Tensor:
+    """The same, a tensor having the shape (num_rows, 1)."""
+    expanded = expand_parameter(name, parameter, scores, dim)
+    return to_rows(expanded, dim) if isinstance(expanded, Tensor) else expanded
+
+
+def scaled(scores: Tensor, gamma: float | Tensor, dim: int = -1) -> Tensor:
     """
-    (x - max x) / gamma for each row x. A row with nothing in it is all -inf. A row with NaN or +inf in it, or with a
-    gamma that is not a finite number above 0, is NaN where it is not -inf.
+    (x - max x) / gamma for each row x along `dim`. A row with nothing in it is all -inf. A row with NaN or +inf in it,
+    or with a gamma that is not a finite number above 0, is NaN where it is not -inf.
 
     # Parameters
 
-    rows : shape (num_rows, row_length), float32 or float64, -inf at positions that are not in the problem.
-    gamma : a number, or of shape (num_rows, 1).
+    scores : float32 or float64, -inf at positions that are not in the problem.
+    gamma : a number, or a tensor that broadcasts to `scores` with size 1 at `dim`.
     """
-    excluded = rows == -math.inf
-    present = rows.masked_fill(excluded, 0.0)
-    maximum = rows.detach().amax(-1, keepdim=True) if rows.size(-1) else rows.new_zeros(rows.size(0), 1)
-    maximum = maximum.masked_fill(maximum == -math.inf, 0.0)
+    excluded = scores == -math.inf
+    present = scores.masked_fill(excluded, 0.0)
+    if scores.size(dim) > 0:
+        maximum = scores.detach().amax(dim, keepdim=True)
+        # +inf as the maximum would make -inf of all else: there is no solution, for the whole row.
+        maximum = maximum.masked_fill(maximum == -math.inf, 0.0).masked_fill(maximum == math.inf, math.nan)
+        present = present - maximum
     if isinstance(gamma, Tensor):
-        gamma = gamma.where((gamma > 0) & (gamma < math.inf), math.nan)
+        divisor: float | Tensor = gamma.where((gamma > 0) & (gamma < math.inf), math.nan)
     else:
-        limits = torch.finfo(rows.dtype)  # beyond them the rows' dtype would make 0 or infinity of gamma
-        gamma = min(max(gamma, limits.tiny), limits.max)
-    return ((present - maximum) / gamma).masked_fill(excluded, -math.inf)
+        limits = torch.finfo(scores.dtype)  # beyond them the scores' dtype would make 0 or infinity of gamma
+        divisor = min(max(gamma, limits.tiny), limits.max)
+    return (present / divisor).masked_fill(excluded, -math.inf)
 
 
 def solve_rows(

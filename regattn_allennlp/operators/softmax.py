@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import check_gamma, scaled_rows, solve_rows
+from regattn_allennlp.operators.rows import COMPUTE_DTYPES, check_gamma, check_scores, expand_parameter, scaled
 
 
 def softmax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: float | Tensor = 1.0) -> Tensor:
@@ -20,14 +20,16 @@ def softmax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: fl
     Returns the weights in the shape and dtype of `scores`.
     """
     check_gamma(gamma)
-    return solve_rows(_solve, scores, mask, dim, gamma=gamma)
-
-
-def _solve(rows: Tensor, gamma: float | Tensor) -> Tensor:
-    excluded = rows == -math.inf
+    mask = check_scores(scores, mask)
+    values = scores.to(COMPUTE_DTYPES[scores.dtype])
+    if mask is not None:
+        values = values.masked_fill(~mask, -math.inf)
+    if isinstance(gamma, Tensor) or gamma != 1:
+        values = scaled(values, expand_parameter("gamma", gamma, scores, dim), dim)
+    excluded = values == -math.inf
     # A row with nothing in it has no softmax: it would give NaN in the weights or in their gradient.
-    values = scaled_rows(rows, gamma).masked_fill(excluded.all(-1, keepdim=True), 0.0)
-    return torch.softmax(values, dim=-1).masked_fill(excluded, 0.0)
+    values = values.masked_fill(excluded.all(dim, keepdim=True), 0.0)
+    return torch.softmax(values, dim).masked_fill(excluded, 0.0).to(scores.dtype)
 
 
 @RegularizedMax.register("softmax")

@@ -270,9 +270,9 @@ def test_autocast(name):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         products = scores().float() @ matrix
         assert products.dtype == torch.bfloat16
-        weights = build(name, lam=0.02)(products)
+        weights = build(name, 5.0, 0.02)(products)
     assert weights.dtype in (torch.bfloat16, torch.float32)
-    torch.testing.assert_close(weights.float(), build(name, lam=0.02)(products.float()), rtol=0, atol=2**-8)
+    torch.testing.assert_close(weights.float(), build(name, 5.0, 0.02)(products.float()), rtol=0, atol=2**-8)
     (weights.float() * scores()).sum().backward()
     assert matrix.grad.isfinite().all() and (matrix.grad != 0).any()
 

@@ -1,0 +1,206 @@
+"""
+Times the operators, forward and backward together: softmax, sparsemax, fusedmax and oscarmax of this package beside
+torch.softmax, entmax.sparsemax, and the method as published, which goes row by row in Python. All take turns in one
+run; the table has each one's median time and the median of its ratios, round by round, to torch.softmax and to
+entmax.sparsemax.
+
+    uv run --with entmax --with matplotlib python benchmarks/operators.py --plot docs/operators_benchmark.png
+
+What is not installed is left out: this runs with PyTorch, numpy and numba alone.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import regattn_allennlp
+from regattn_allennlp.operators.kernels import cpu
+
+try:
+    import entmax
+except ImportError:
+    entmax = None
+
+# (576, 16) is the attention in one batch of SNLI pairs.
+SHAPES = {
+    "cpu": [(1024, 9), (576, 16), (1024, 64), (4096, 128), (16384, 256)],
+    "cuda": [(1024, 9), (576, 16), (1024, 64), (4096, 128), (16384, 256), (262144, 64), (32768, 512)],
+}
+GAMMA, LAM = 1.0, 0.1
+
+Operator = Callable[[Tensor, Tensor | None], Tensor]
+
+
+class RowByRow(torch.autograd.Function):
+    """
+    fusedmax and oscarmax as in the code published with the paper: for each row in turn, the proximal operator
+    (compiled, there as here), the projection on the simplex by sorting, and for the gradient means over groups.
+    """
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, mask: Tensor | None, proximal_operator: Callable) -> Tensor:
+        lengths = [scores.size(1)] * scores.size(0) if mask is None else mask.sum(1).tolist()
+        weights = torch.zeros_like(scores)
+        for row, (all_scores, length) in enumerate(zip(scores.detach().numpy(), lengths, strict=True)):
+            values = proximal_operator(all_scores[:length] / GAMMA)
+            weights[row, :length] = torch.from_numpy(project_on_simplex(values))
+        ctx.save_for_backward(weights)
+        return weights
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor) -> tuple:
+        (weights,) = ctx.saved_tensors
+        gradient = torch.zeros_like(upstream)
+        for row, (row_weights, row_upstream) in enumerate(zip(weights.numpy(), upstream.numpy(), strict=True)):
+            support = row_weights > 0
+            centred = row_upstream[support] - row_upstream[support].mean()
+            _, groups = np.unique(row_weights[support], return_inverse=True)
+            means = np.bincount(groups, centred) / np.bincount(groups)
+            gradient[row, torch.from_numpy(support)] = torch.from_numpy(means[groups] / GAMMA).to(gradient.dtype)
+        return gradient, None, None
+
+
+def project_on_simplex(values: np.ndarray) -> np.ndarray:
+    decreasing = np.sort(values)[::-1]
+    sums = np.cumsum(decreasing) - 1
+    is_supported = decreasing - sums / np.arange(1, len(values) + 1) > 0
+    return np.maximum(values - sums[is_supported][-1] / is_supported.sum(), 0)
+
+
+def proximal_total_variation(values: np.ndarray) -> np.ndarray:
+    solution = values.astype(np.float64)
+    scratch = np.empty((2, len(values))), np.empty((3, 2 * len(values)))
+    cpu._fuse(solution, 0, len(values), LAM, np.empty(len(values), np.int64), *scratch[0], scratch[1])
+    return solution
+
+
+def proximal_oscar(values: np.ndarray) -> np.ndarray:
+    order = np.argsort(-values, kind="stable")
+    sums, ends = np.empty(len(values)), np.empty(len(values), np.int64)
+    num_groups = cpu._group(-values[order], len(values), float(values[order[0]]), 1.0, LAM, sums, ends)
+    sizes = np.diff(ends[:num_groups], prepend=0)
+    solution = np.empty(len(values))
+    solution[order] = np.repeat(sums[:num_groups] / sizes, sizes)
+    return solution
+
+
+def masked(operator: Callable[[Tensor], Tensor]) -> Operator:
+    """What users of an operator without masks write."""
+    return lambda scores, mask: operator(scores if mask is None else scores.masked_fill(~mask, -1e9))
+
+
+def operators_to_time(device: str) -> dict[str, Operator]:
+    operators: dict[str, Operator] = {"torch.softmax": masked(lambda scores: torch.softmax(scores, -1))}
+    if entmax is not None:
+        operators["entmax.sparsemax"] = masked(lambda scores: entmax.sparsemax(scores, -1))
+    operators["softmax"] = lambda scores, mask: regattn_allennlp.softmax(scores, mask, gamma=GAMMA)
+    operators["sparsemax"] = lambda scores, mask: regattn_allennlp.sparsemax(scores, mask, gamma=GAMMA)
+    operators["fusedmax"] = lambda scores, mask: regattn_allennlp.fusedmax(scores, mask, gamma=GAMMA, lam=LAM)
+    operators["oscarmax"] = lambda scores, mask: regattn_allennlp.oscarmax(scores, mask, gamma=GAMMA, lam=LAM)
+    if device == "cpu":
+        operators["fusedmax, row by row"] = lambda *row: RowByRow.apply(*row, proximal_total_variation)
+        operators["oscarmax, row by row"] = lambda *row: RowByRow.apply(*row, proximal_oscar)
+    return operators
+
+
+def time_once(operator: Operator, scores: Tensor, mask: Tensor | None, upstream: Tensor) -> float:
+    """Seconds for the weights and their gradient."""
+    if scores.is_cuda:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    operator(scores, mask).backward(upstream)
+    if scores.is_cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    scores.grad = None
+    return seconds
+
+
+def time_all(
+    shape: tuple[int, int], with_mask: bool, device: str, dtype: torch.dtype, seconds_per_operator: float
+) -> dict[str, list[float]]:
+    """For each operator its times, one a round. An operator that is too slow for so many rounds sits some out."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(shape, generator=generator).to(device, dtype).requires_grad_()
+    upstream = torch.randn(shape, generator=generator).to(device, dtype)
+    mask = None
+    if with_mask:  # padding at the end, as in a batch of sentences: on average a quarter
+        lengths = torch.randint(shape[1] // 2, shape[1] + 1, (shape[0], 1), generator=generator)
+        mask = (torch.arange(shape[1]) < lengths).to(device)
+    operators = operators_to_time(device)
+    for operator in operators.values():
+        time_once(operator, scores, mask, upstream)  # compiles
+    once = {name: time_once(operator, scores, mask, upstream) for name, operator in operators.items()}
+    num_rounds = {name: max(3, min(500, int(seconds_per_operator / first))) for name, first in once.items()}
+    times: dict[str, list[float]] = {name: [] for name in operators}
+    for round_number in range(max(num_rounds.values())):
+        for name, operator in operators.items():
+            if round_number < num_rounds[name]:
+                times[name].append(time_once(operator, scores, mask, upstream))
+    return times
+
+
+def median_ratio(times: list[float], reference: list[float]) -> float:
+    return statistics.median(own / other for own, other in zip(times, reference, strict=False))
+
+
+def draw(results: dict[tuple, dict[str, list[float]]], path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.5, 3.8))
+    unmasked = {shape: times for (shape, with_mask), times in results.items() if not with_mask}
+    marks = {"torch": ":", "entmax": "--", "row": "-."}
+    for name in next(iter(unmasked.values())):
+        style = next((mark for word, mark in marks.items() if word in name), "-")
+        ratios = [median_ratio(times[name], times["torch.softmax"]) for times in unmasked.values()]
+        axes.plot(range(len(unmasked)), ratios, style, marker="o", markersize=4, label=name)
+    axes.set_xticks(range(len(unmasked)), [f"{rows} x {length}" for rows, length in unmasked])
+    axes.set_yscale("log")
+    axes.set_xlabel("rows x length")
+    axes.set_ylabel("time, torch.softmax = 1")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left")
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=list(SHAPES), default="cpu")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float64"], default="float32")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each operator and shape (default: 2)")
+    parser.add_argument("--plot", type=Path, help="draw the ratios to this file (needs matplotlib)")
+    arguments = parser.parse_args()
+
+    processor = torch.cuda.get_device_name() if arguments.device == "cuda" else platform.machine()
+    print(
+        f"{processor}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
+        f"Python {platform.python_version()}, {arguments.dtype}, gamma {GAMMA}, lam {LAM}; forward and backward\n"
+    )
+    print("| rows x length | mask | operator | ms | / torch.softmax | / entmax.sparsemax |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    results = {}
+    for shape in SHAPES[arguments.device]:
+        for with_mask in (False, True):
+            times = time_all(shape, with_mask, arguments.device, getattr(torch, arguments.dtype), arguments.seconds)
+            results[shape, with_mask] = times
+            for name, own in times.items():
+                to_softmax = median_ratio(own, times["torch.softmax"])
+                to_entmax = f"{median_ratio(own, times['entmax.sparsemax']):.2f}" if entmax is not None else ""
+                print(
+                    f"| {shape[0]} x {shape[1]} | {'yes' if with_mask else 'no'} | {name} "
+                    f"| {statistics.median(own) * 1000:.3f} | {to_softmax:.2f} | {to_entmax} |",
+                    flush=True,
+                )
+    if arguments.plot:
+        draw(results, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
