@@ -68,6 +68,17 @@ def test_the_environment_chooses_word_vectors(allennlp, tmp_path, monkeypatch):
     assert embedding.get_output_dim() == 200
 
 
+def test_lam_and_gamma_are_learned_and_logged(allennlp, tmp_path):
+    config = PROJECT_ROOT / "training_configs" / "sample" / "fusedmax.jsonnet"
+    attention = {"type": "fusedmax", "gamma": 0.7, "lam": 0.2, "learn_gamma": True, "learn_lam": True}
+    allennlp("train", config, "-s", tmp_path / "run", "--overrides", small({"model.attention": attention}), *INCLUDE)
+    logged = metrics(tmp_path / "run")
+    learned = load_archive(tmp_path / "run").model._attention.regularized_max
+    for name, start in ("gamma", 0.7), ("lam", 0.2):
+        assert 0 < logged[f"training_attention_{name}"] != pytest.approx(start, rel=1e-6)
+        assert logged[f"best_validation_attention_{name}"] == pytest.approx(getattr(learned, name).item())
+
+
 def test_a_run_that_is_repeated_gives_the_same_numbers(allennlp, tmp_path):
     config = PROJECT_ROOT / "training_configs" / "sample" / "oscarmax.jsonnet"
     for name in ("first", "second"):

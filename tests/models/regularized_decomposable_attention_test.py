@@ -193,6 +193,28 @@ def test_a_transformer_embeds_the_words(mismatched, tmp_path):
     assert prediction["premise_to_hypothesis_attention"].shape == expected
 
 
+def test_what_attentions_learn_is_a_metric_by_the_attentions_name():
+    instances = read()
+    inner = {
+        "type": "intra_sentence_attention",
+        "input_dim": DIM,
+        "feedforward": feedforward(DIM),
+        "attention": {"type": "softmax", "gamma": 3, "learn_gamma": True},
+    }
+    model = build(
+        instances,
+        attention={"type": "oscarmax", "lam": 0.3, "learn_lam": True},
+        intra_sentence_attention=inner,
+        dim=2 * DIM,
+    )
+    metrics = model.get_metrics()
+    assert metrics["attention_lam"] == pytest.approx(0.3)
+    assert metrics["encoders.0.attention_gamma"] == pytest.approx(3)
+    assert "attention_gamma" not in metrics
+    run(model, instances)["loss"].backward()
+    assert model._attention.regularized_max.log_lam.grad != 0
+
+
 def test_an_attention_of_another_package_is_refused_by_name():
     instances = read()
     with pytest.raises(ConfigurationError, match=r"sparsemax.*DotProductAttention"):
