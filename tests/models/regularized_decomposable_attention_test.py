@@ -203,12 +203,12 @@ def test_what_attentions_learn_is_a_metric_by_the_attentions_name():
     }
     model = build(
         instances,
-        attention={"type": "oscarmax", "lam": 0.3, "learn_lam": True},
+        attention={"type": "fusedmax", "lam": 0.03, "learn_lam": True},
         intra_sentence_attention=inner,
         dim=2 * DIM,
     )
     metrics = model.get_metrics()
-    assert metrics["attention_lam"] == pytest.approx(0.3)
+    assert metrics["attention_lam"] == pytest.approx(0.03)
     assert metrics["encoders.0.attention_gamma"] == pytest.approx(3)
     assert "attention_gamma" not in metrics
     run(model, instances)["loss"].backward()
