@@ -54,8 +54,8 @@ class InstanceStore(DatasetReader):
         super().__init__(manual_distributed_sharding=True, manual_multiprocess_sharding=True)
         if not hasattr(reader, "fingerprint"):
             raise ConfigurationError(
-                f'The data loader "cached" cannot tell when what {type(reader).__name__} reads changes: the reader has '
-                'no method fingerprint. Take the dataset reader "entailment" or the data loader "multiprocess".'
+                f'The data loader "cached" cannot tell when what {type(reader).__name__} reads changes: it has no '
+                'method fingerprint. Take the dataset reader "entailment" or the data loader "multiprocess".'
             )
         self._reader = reader
         self.shuffle_seed: Optional[int] = None
@@ -97,7 +97,8 @@ class InstanceStore(DatasetReader):
     def _select(self, columns: str) -> Iterator[tuple]:
         rows: Iterable[int] = self._own_rows()
         if self.shuffle_seed is not None:
-            rows = np.random.default_rng(self.shuffle_seed).permutation(rows).tolist()
+            # One at a time: a list of so many integers is many times the size of the array.
+            rows = map(int, np.random.default_rng(self.shuffle_seed).permutation(self._own_rows()))
         # Opened here, for a connection must not go from one process to another.
         connection = self._connect()
         try:
@@ -131,7 +132,7 @@ class InstanceStore(DatasetReader):
             # Nothing to roll back to: an incomplete file is never read.
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute("PRAGMA synchronous = OFF")
-            connection.execute("CREATE TABLE instances (row INTEGER PRIMARY KEY, vocabulary_items BLOB, instance BLOB)")
+            connection.execute("CREATE TABLE instances (row INTEGER PRIMARY KEY, vocabulary_items, instance)")
             connection.executemany("INSERT INTO instances VALUES (?, ?, ?)", self._records(instances))
             connection.commit()
         except BaseException:
@@ -160,8 +161,6 @@ class StoredInstance(Instance):
     An instance of an `InstanceStore`. It knows what it adds to a vocabulary's counts; its fields, which are ten times
     the work, are unpickled when they are first asked for.
     """
-
-    __slots__ = ("_fields", "_pickled", "_reader", "_vocabulary_items")
 
     def __init__(self, vocabulary_items: bytes, pickled: bytes, reader: DatasetReader) -> None:
         self._vocabulary_items = vocabulary_items

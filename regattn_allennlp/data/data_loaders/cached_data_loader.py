@@ -26,7 +26,7 @@ class CachedDataLoader(MultiProcessDataLoader):
     reader : `DatasetReader`
         A reader that knows the `fingerprint` of its data, such as `EntailmentDatasetReader`.
     data_path : `str`
-    max_instances_in_memory : `int`, optional (default=`8192`)
+    max_instances_in_memory : `int`, optional (default=`4096`)
         Of this many instances the `batch_sampler` makes batches at a time. A multiple of the batch size gives no
         smaller batches than the last one.
 
@@ -39,7 +39,7 @@ class CachedDataLoader(MultiProcessDataLoader):
     """
 
     def __init__(
-        self, reader: DatasetReader, data_path: str, *, max_instances_in_memory: int = 8192, **kwargs
+        self, reader: DatasetReader, data_path: str, *, max_instances_in_memory: int = 4096, **kwargs
     ) -> None:
         self._store = InstanceStore(reader, data_path, quiet=kwargs.get("quiet", False))
         super().__init__(self._store, data_path, max_instances_in_memory=max_instances_in_memory, **kwargs)
@@ -56,12 +56,13 @@ class CachedDataLoader(MultiProcessDataLoader):
         if self.batch_sampler is None:
             full, rest = divmod(number_of_instances, self.batch_size)
             return full + (rest > 0 and not self.drop_last)
-        if self.batch_sampler.get_batch_size() is None:
-            raise TypeError  # AllenNLP's way to say that the number depends on the instances
         full, rest = divmod(number_of_instances, self.max_instances_in_memory)
-        # Samplers of a batch size ask for no more than how many instances there are.
         sizes = [self.max_instances_in_memory] * full + [rest] * (rest > 0)
-        return sum(self.batch_sampler.get_num_batches(range(size)) for size in sizes)
+        try:
+            # Most samplers need no more than how many instances there are.
+            return sum(self.batch_sampler.get_num_batches(range(size)) for size in sizes)
+        except AttributeError as error:
+            raise TypeError("The number of batches depends on the lengths of the instances.") from error
 
     def iter_instances(self) -> Iterator[Instance]:
         return self._store.instances_to_count()

@@ -117,7 +117,7 @@ class EntailmentDatasetReader(DatasetReader):
         try:
             return Hasher.hash((VERSION, type(self), state))
         except Exception as error:  # whatever an object's pickling raises
-            logger.info("The tokens are not kept for other runs: a tokenizer or indexer cannot be pickled (%r).", error)
+            logger.info("No tokens are kept for other runs: a tokenizer or indexer cannot be pickled (%r).", error)
             return None
 
     def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
@@ -149,8 +149,8 @@ class EntailmentDatasetReader(DatasetReader):
         """
         Leaves this process its share of the rows. Done after the skipping, so that all shares are of the same size.
         """
-        # By what the reader remembers, not by AllenNLP's `shard_iterable`: that asks the process group for the rank, and
-        # a data loader's worker that was spawned, not forked, is outside of it.
+        # By what the reader remembers, not by AllenNLP's `shard_iterable`: that asks the process group for the rank,
+        # and a data loader's worker that was spawned, not forked, is outside of it.
         distributed_info, worker_info = self.get_distributed_info(), self.get_worker_info()
         if distributed_info is not None:
             labelled_rows = islice(labelled_rows, distributed_info.global_rank, None, distributed_info.world_size)
