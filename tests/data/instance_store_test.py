@@ -133,7 +133,7 @@ def test_vocabulary_counts_are_those_of_the_reader(pairs):
 
 
 def test_instances_to_count_make_a_batch(pairs):
-    # As `allennlp train --dry-run` does with them.
+    # As `allennlp train --dry-run` does with them in distributed training.
     batches = []
     vocabulary = Vocabulary.from_instances(reader(token_indexers=INDEXERS).read(str(pairs)))
     for instances in (
