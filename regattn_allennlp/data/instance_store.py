@@ -95,15 +95,17 @@ class InstanceStore(DatasetReader):
             yield _unpickle(instance)
 
     def _select(self, columns: str) -> Iterator[tuple]:
-        rows: Iterable[int] = self._own_rows()
-        if self.shuffle_seed is not None:
-            # One at a time: a list of so many integers is many times the size of the array.
-            rows = map(int, np.random.default_rng(self.shuffle_seed).permutation(self._own_rows()))
+        rows = self._own_rows()
+        select = f"SELECT {columns} FROM instances"
         # Opened here, for a connection must not go from one process to another.
         connection = self._connect()
         try:
-            for row in rows:
-                yield connection.execute(f"SELECT {columns} FROM instances WHERE row = ?", (row,)).fetchone()
+            if self.shuffle_seed is None:
+                # One after the other is faster than one by one.
+                yield from connection.execute(f"{select} WHERE row % ? = ? ORDER BY row", (rows.step, rows.start))
+            else:
+                for row in np.random.default_rng(self.shuffle_seed).permutation(rows):
+                    yield connection.execute(f"{select} WHERE row = ?", (int(row),)).fetchone()
         finally:
             connection.close()
 
