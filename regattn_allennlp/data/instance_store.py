@@ -8,6 +8,7 @@ import weakref
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from copy import copy
 from pathlib import Path
 from typing import Any, Optional
@@ -65,17 +66,18 @@ class InstanceStore(DatasetReader):
         folder = Path(datasets.config.HF_DATASETS_CACHE) / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / f"{fingerprint or uuid4().hex}.sqlite"
+        lock = self._path.with_suffix(".lock")
         if fingerprint is None:
-            weakref.finalize(self, self._path.unlink, missing_ok=True)
+            for path in (self._path, lock):
+                weakref.finalize(self, path.unlink, missing_ok=True)
         # One process writes, the others wait for it.
-        with FileLock(self._path.with_suffix(".lock")):
+        with FileLock(lock):
             if self._path.exists():
                 logger.info("Instances of %s are taken from %s.", data_path, self._path)
             else:
                 self._write(self._all_instances(data_path, quiet))
-        with self._connect() as connection:
+        with closing(self._connect()) as connection:
             ((self._number_of_rows,),) = connection.execute("SELECT count(*) FROM instances")
-        connection.close()
 
     def __len__(self) -> int:
         return len(self._own_rows())
@@ -98,16 +100,13 @@ class InstanceStore(DatasetReader):
         rows = self._own_rows()
         select = f"SELECT {columns} FROM instances"
         # Opened here, for a connection must not go from one process to another.
-        connection = self._connect()
-        try:
+        with closing(self._connect()) as connection:
             if self.shuffle_seed is None:
                 # One after the other is faster than one by one.
                 yield from connection.execute(f"{select} WHERE row % ? = ? ORDER BY row", (rows.step, rows.start))
             else:
                 for row in np.random.default_rng(self.shuffle_seed).permutation(rows):
                     yield connection.execute(f"{select} WHERE row = ?", (int(row),)).fetchone()
-        finally:
-            connection.close()
 
     def _own_rows(self) -> range:
         rows = range(self._number_of_rows)
@@ -129,20 +128,17 @@ class InstanceStore(DatasetReader):
         # Under another name until it is complete. What a process left behind that was killed is overwritten.
         incomplete = self._path.with_suffix(".incomplete")
         incomplete.unlink(missing_ok=True)
-        connection = sqlite3.connect(incomplete)
         try:
-            # Nothing to roll back to: an incomplete file is never read.
-            connection.execute("PRAGMA journal_mode = OFF")
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute("CREATE TABLE instances (row INTEGER PRIMARY KEY, vocabulary_items, instance)")
-            connection.executemany("INSERT INTO instances VALUES (?, ?, ?)", self._records(instances))
-            connection.commit()
-        except BaseException:
-            connection.close()
-            incomplete.unlink()
-            raise
-        connection.close()
-        os.replace(incomplete, self._path)
+            with closing(sqlite3.connect(incomplete)) as connection:
+                # Nothing to roll back to: an incomplete file is never read.
+                connection.execute("PRAGMA journal_mode = OFF")
+                connection.execute("PRAGMA synchronous = OFF")
+                connection.execute("CREATE TABLE instances (row INTEGER PRIMARY KEY, vocabulary_items, instance)")
+                connection.executemany("INSERT INTO instances VALUES (?, ?, ?)", self._records(instances))
+                connection.commit()
+            os.replace(incomplete, self._path)
+        finally:
+            incomplete.unlink(missing_ok=True)
 
     def _records(self, instances: Iterable[Instance]) -> Iterator[tuple[int, bytes, bytes]]:
         for row, instance in enumerate(instances):

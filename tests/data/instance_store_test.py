@@ -231,7 +231,7 @@ def test_a_state_that_cannot_be_told_is_for_one_store_alone(pairs):
     assert len(list(folder.glob("*.sqlite"))) == 2
     del one, other
     gc.collect()
-    assert not list(folder.glob("*.sqlite"))
+    assert not list(folder.iterdir())
 
 
 # ---- what goes wrong ----
