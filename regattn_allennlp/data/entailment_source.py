@@ -96,6 +96,14 @@ class EntailmentSource:
                     raise _not_a_sentence(self.location(row), column, sentence)
             yield premise, hypothesis
 
+    @property
+    def fingerprint(self) -> str:
+        """
+        Tells the rows and the columns of the source: another one if the data changed.
+        """
+        columns = (self.premise_column, self.hypothesis_column, self.label_column)
+        return Hasher.hash((self.table._fingerprint, self.rows, columns))
+
     def location(self, row: int) -> str:
         """
         Says where a row is, for error messages.

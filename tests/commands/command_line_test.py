@@ -14,17 +14,22 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.models.archival import load_archive
 
 import regattn_allennlp.config_variables  # noqa: F401  (the configs read the environment)
+from regattn_allennlp.data.tokenizers import SpacyLanguageTokenizer
 from tests.conftest import PROJECT_ROOT, SMALL
 
 CONFIGS = sorted(PROJECT_ROOT.glob("training_configs/s*/*.jsonnet"))
 INCLUDE = ("--include-package", "regattn_allennlp")
-# Commands started as processes see the package although they run in another folder.
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+LOADERS = ("multiprocess", "cached")
 ALLENNLP = (sys.executable, "-m", "allennlp")
 
 
 def small(overrides: dict | None = None) -> str:
     return json.dumps({**SMALL, **(overrides or {})})
+
+
+def environment() -> dict[str, str]:
+    """Commands started as processes see the package although they run in another folder."""
+    return {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
 
 
 def metrics(folder: Path) -> dict:
@@ -79,10 +84,12 @@ def test_lam_and_gamma_are_learned_and_logged(allennlp, tmp_path):
         assert logged[f"best_validation_attention_{name}"] == pytest.approx(getattr(learned, name).item())
 
 
-def test_a_run_that_is_repeated_gives_the_same_numbers(allennlp, tmp_path):
+@pytest.mark.parametrize("loader", LOADERS)
+def test_a_run_that_is_repeated_gives_the_same_numbers(allennlp, tmp_path, loader):
     config = PROJECT_ROOT / "training_configs" / "sample" / "oscarmax.jsonnet"
+    overrides = small({"data_loader.type": loader, "trainer.num_epochs": 2})
     for name in ("first", "second"):
-        allennlp("train", config, "-s", tmp_path / name, "--overrides", small(), *INCLUDE)
+        allennlp("train", config, "-s", tmp_path / name, "--overrides", overrides, *INCLUDE)
     same = ("training_loss", "validation_loss", "validation_accuracy", "validation_premise_to_hypothesis_zeros")
     assert [metrics(tmp_path / "first")[key] for key in same] == [metrics(tmp_path / "second")[key] for key in same]
 
@@ -95,6 +102,29 @@ def test_evaluates(allennlp, archive, tmp_path):
         assert evaluated[key] == pytest.approx(trained[f"best_validation_{key}"], abs=1e-4)
 
 
+def test_the_cached_loader_learns_as_the_other_and_from_the_cache(allennlp, tmp_path, monkeypatch):
+    # Unshuffled, both loaders give the same batches, and so the same numbers.
+    config = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
+    batches = {"batch_sampler": None, "batch_size": 32}
+    for name, loader in (("in_memory", "multiprocess"), ("written", "cached"), ("found", "cached")):
+        if name == "found":
+            # What is in the cache is not tokenized again.
+            monkeypatch.setattr(SpacyLanguageTokenizer, "tokenize", lambda self, text: pytest.fail(text))
+        overrides = small({"data_loader": {"type": loader, **batches}})
+        allennlp("train", config, "-s", tmp_path / name, "--overrides", overrides, *INCLUDE)
+    same = ("training_loss", "training_accuracy", "validation_loss", "validation_accuracy")
+    expected = [metrics(tmp_path / "in_memory")[key] for key in same]
+    for name in ("written", "found"):
+        assert [metrics(tmp_path / name)[key] for key in same] == expected
+
+
+def test_counts_the_instances_of_the_cached_loader(allennlp, tmp_path, capsys):
+    config = tmp_path / "config.json"  # `count-instances` of AllenNLP 2.10.1 passes its overrides over
+    Params.from_file(PROJECT_ROOT / "training_configs" / "snli" / "softmax.jsonnet", small()).to_file(config)
+    allennlp("count-instances", config, *INCLUDE)
+    assert "contains 192 instances" in capsys.readouterr().out
+
+
 def test_predicts_with_the_dataset_reader(allennlp, archive, tmp_path):
     allennlp(
         "predict", archive, "sample:validation[:5]", "--use-dataset-reader", "--silent",
@@ -104,12 +134,13 @@ def test_predicts_with_the_dataset_reader(allennlp, archive, tmp_path):
     assert len(predictions) == 5 and all(prediction["premise_tokens"] for prediction in predictions)
 
 
-def test_an_interrupted_training_recovers(tmp_path):
+@pytest.mark.parametrize("loader", LOADERS)
+def test_an_interrupted_training_recovers(tmp_path, loader):
     config = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
     folder = tmp_path / "run"
-    overrides = small({"trainer.num_epochs": 40})
+    overrides = small({"trainer.num_epochs": 40, "data_loader.type": loader})
     command = (*ALLENNLP, "train", str(config), "-s", str(folder), "--overrides", overrides, *INCLUDE)
-    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 300
         while not (folder / "metrics_epoch_3.json").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -118,16 +149,19 @@ def test_an_interrupted_training_recovers(tmp_path):
     assert not (folder / "metrics_epoch_39.json").exists(), "the training was over before it was interrupted"
     before = (folder / "metrics_epoch_0.json").stat().st_mtime_ns
 
-    subprocess.run((*command, "--recover"), env=ENVIRONMENT, check=True, capture_output=True)
+    subprocess.run((*command, "--recover"), env=environment(), check=True, capture_output=True)
     assert metrics(folder)["epoch"] == 39
     assert (folder / "metrics_epoch_0.json").stat().st_mtime_ns == before, "it began anew"
 
 
-def test_trains_with_two_processes_and_two_loader_workers_each(tmp_path):
+@pytest.mark.parametrize("loader", LOADERS)
+def test_trains_with_two_processes_and_two_loader_workers_each(tmp_path, loader):
     config = PROJECT_ROOT / "training_configs" / "sample" / "fusedmax.jsonnet"
-    overrides = small({"distributed": {"cuda_devices": [-1, -1]}, "data_loader.num_workers": 2})
+    overrides = small(
+        {"distributed": {"cuda_devices": [-1, -1]}, "data_loader.num_workers": 2, "data_loader.type": loader}
+    )
     command = (*ALLENNLP, "train", str(config), "-s", str(tmp_path / "run"), "--overrides", overrides, *INCLUDE)
-    result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     assert metrics(tmp_path / "run")["best_validation_accuracy"] > 0
 
@@ -139,7 +173,7 @@ def test_is_found_by_a_plugins_file_and_by_the_flag(tmp_path, plugins_file):
     config = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
     arguments = ("train", str(config), "-s", "run", "--dry-run", "--overrides", small())
     command = (*ALLENNLP, *arguments, *(() if plugins_file else INCLUDE))
-    result = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
 
 

@@ -6,7 +6,8 @@
   //   deviation its vectors start with where they are learned
   // hidden_dim: the size of all hidden layers
   // trainer: fields of the trainer
-  entailment(attention, data, words, hidden_dim, dropout, batch_size, trainer)::
+  // data_loader: fields of the data loader besides its batches
+  entailment(attention, data, words, hidden_dim, dropout, batch_size, trainer, data_loader={})::
     local feedforward(input_dim) = {
       input_dim: input_dim,
       num_layers: 2,
@@ -43,7 +44,7 @@
       },
       data_loader: {
         batch_sampler: { type: 'bucket', batch_size: batch_size, sorting_keys: ['premise', 'hypothesis'] },
-      },
+      } + data_loader,
       trainer: { validation_metric: '+accuracy' } + trainer,
     },
 }

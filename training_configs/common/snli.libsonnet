@@ -22,4 +22,6 @@ function(attention) entailment(
     patience: 5,
     optimizer: { type: 'adam', lr: 0.0005 },
   },
+  // 550,000 pairs: the tokens stay on disk, for later runs too.
+  data_loader={ type: 'cached' },
 )

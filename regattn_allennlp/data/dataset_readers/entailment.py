@@ -1,18 +1,21 @@
 import logging
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from itertools import islice
 from os import PathLike
 from typing import Optional
 
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.util import is_distributed, lazy_groups_of
+from allennlp.common.util import lazy_groups_of
 from allennlp.data import DatasetReader, Field, Instance, TokenIndexer, Tokenizer
 from allennlp.data.fields import LabelField, MetadataField, TextField
 from allennlp.data.token_indexers import SingleIdTokenIndexer
+from datasets.fingerprint import Hasher
 
 import regattn_allennlp.data.transformers_compatibility  # noqa: F401  (for the tokenizers of pretrained transformers)
 from regattn_allennlp.data.entailment_source import BATCH_SIZE, EntailmentSource, open_entailment_source
 from regattn_allennlp.data.tokenizers import SpacyLanguageTokenizer
+from regattn_allennlp.version import VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +96,30 @@ class EntailmentDatasetReader(DatasetReader):
                 )
             self._label_of_spelling[alias.lower()] = label
 
+    def fingerprint(self, file_path: str | PathLike) -> Optional[str]:
+        """
+        Tells the instances of all processes' shares together: it is the same in another run only if they are the same.
+
+        # Returns
+
+        `Optional[str]`
+            `None` if the state of the tokenizer or of a token indexer cannot be told.
+        """
+        source = open_entailment_source(str(file_path), self._config_name, self._columns)
+        configuration = self._configuration_fingerprint
+        return None if configuration is None else Hasher.hash((configuration, source.fingerprint))
+
+    @cached_property
+    def _configuration_fingerprint(self) -> Optional[str]:
+        # Taken once, before the first text: a tokenizer may remember what it has seen.
+        elsewhere = ("_distributed_info", "_worker_info", "serialization_dir")
+        state = {name: value for name, value in vars(self).items() if name not in elsewhere}
+        try:
+            return Hasher.hash((VERSION, type(self), state))
+        except Exception as error:  # whatever an object's pickling raises
+            logger.info("No tokens are kept for other runs: a tokenizer or indexer cannot be pickled (%r).", error)
+            return None
+
     def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
         source = open_entailment_source(str(file_path), self._config_name, self._columns)
         for group in lazy_groups_of(self._own_rows(self._labelled_rows(source)), BATCH_SIZE):
@@ -122,12 +149,14 @@ class EntailmentDatasetReader(DatasetReader):
         """
         Leaves this process its share of the rows. Done after the skipping, so that all shares are of the same size.
         """
-        distributed_info = self.get_distributed_info()
-        if distributed_info is not None and not is_distributed():
-            # A data loader's worker that was spawned, not forked, is outside the process group that `shard_iterable`
-            # asks for its rank; the reader remembers it.
+        # By what the reader remembers, not by AllenNLP's `shard_iterable`: that asks the process group for the rank,
+        # and a data loader's worker that was spawned, not forked, is outside of it.
+        distributed_info, worker_info = self.get_distributed_info(), self.get_worker_info()
+        if distributed_info is not None:
             labelled_rows = islice(labelled_rows, distributed_info.global_rank, None, distributed_info.world_size)
-        return self.shard_iterable(labelled_rows)
+        if worker_info is not None:
+            labelled_rows = islice(labelled_rows, worker_info.id, None, worker_info.num_workers)
+        return labelled_rows
 
     def text_to_instance(self, premise: str, hypothesis: str, label: Optional[str] = None) -> Instance:  # type: ignore[override]
         premise_tokens = self._tokenizer.tokenize(premise)

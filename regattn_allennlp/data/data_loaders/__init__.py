@@ -1,0 +1,1 @@
+from regattn_allennlp.data.data_loaders.cached_data_loader import CachedDataLoader as CachedDataLoader
