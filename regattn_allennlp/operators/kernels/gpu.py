@@ -1,0 +1,481 @@
+"""
+The row solvers on the GPU, in Triton. One program solves a few rows, all positions at once, and waits for nobody: no
+function here synchronizes with the host, and sizes come from shapes alone, so that CUDA graphs can capture them.
+
+All of them work on v = (x - max x) / gamma, in float64 for float64 and in float32 for anything narrower. None walks
+along a row from left to right. Each finds its thresholds by a few rounds over whole rows instead, each round a
+reduction or a scan: the number of rounds grows with the logarithm of a row's length, not with the length.
+
+Rows are tiles (rows, positions) of registers, and what belongs to a whole row is a tile (rows, 1).
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+# Longer rows do not fit the registers of one program.
+MAX_LENGTH = 16384
+
+# A position and a count of positions share an integer.
+POSITION_BITS = tl.constexpr(14)
+POSITION_MASK = tl.constexpr(MAX_LENGTH - 1)
+
+# How far below the bound of weight zero a score must be before it is dropped: rounding then cannot lift it above.
+SLACK = tl.constexpr(1e-3)
+
+
+@triton.jit
+def _tile_offsets(num_rows, length, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Where the tile's elements are, whether they exist, and their positions in their rows."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    positions = tl.arange(0, BLOCK)[None, :]
+    return rows, rows * length + positions, (rows < num_rows) & (positions < length), positions
+
+
+@triton.jit
+def _as_tile(number, DTYPE: tl.constexpr):
+    # A Python float arrives as float64, but in Triton's interpreter it is a Python float still.
+    return (tl.zeros([1, 1], tl.float64) + number).to(DTYPE)
+
+
+@triton.jit
+def _load_lam(lams, lam, rows, num_rows, DTYPE: tl.constexpr):
+    if lams is None:
+        return _as_tile(lam, DTYPE) + tl.zeros_like(rows).to(DTYPE)
+    else:
+        return tl.load(lams + rows, mask=rows < num_rows, other=0).to(DTYPE)
+
+
+@triton.jit
+def _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE: tl.constexpr):
+    """
+    v, -inf where there is no variable; where there is one; and which rows have no solution. The latter get no v.
+    """
+    values = tl.load(scores + offsets, mask=exists, other=float("-inf")).to(DTYPE)
+    included = exists & (values != float("-inf"))
+    if mask is not None:
+        included = included & (tl.load(mask + offsets, mask=exists, other=0) != 0)
+    failed = tl.max((included & ~(values < float("inf"))).to(tl.int32), axis=1, keep_dims=True) > 0
+    values = tl.where(included & ~failed, values, float("-inf"))
+    maximum = tl.max(values, axis=1, keep_dims=True)
+    solved = included & (maximum > float("-inf"))
+    maximum = tl.where(maximum > float("-inf"), maximum, 0)
+    values = tl.where(solved, (values - maximum) * _as_tile(inverse_gamma, DTYPE), float("-inf"))
+    return values, included, failed, maximum
+
+
+@triton.jit
+def _simplex_threshold(values):
+    """
+    t such that sum max(v - t, 0) = 1, for rows with maximum 0: Newton's method, which is Michelot's, from t = -1.
+    Every t on the way is a lower bound. Anything for rows that are -inf throughout.
+    """
+    threshold = tl.full([values.shape[0], 1], -1, values.dtype)
+    num_active = tl.full([values.shape[0], 1], values.shape[1] + 1, tl.int32)
+    improving = num_active > 0
+    while tl.max(improving.to(tl.int32)) > 0:
+        above = values > threshold
+        num_above = tl.sum(above.to(tl.int32), axis=1, keep_dims=True)
+        excess = tl.sum(tl.where(above, values - threshold, 0), axis=1, keep_dims=True) - 1
+        # Fewer every time, but for rounding: that may let a dropped one in again, and must not go on forever.
+        improving = (num_above < num_active) & (num_above > 0)
+        threshold = tl.where(improving, threshold + excess / tl.maximum(num_above, 1).to(threshold.dtype), threshold)
+        num_active = num_above
+    return threshold
+
+
+@triton.jit
+def _sparsemax_kernel(
+    scores, mask, weights, num_rows, length, inverse_gamma: tl.float64,
+    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    _, offsets, exists, _ = _tile_offsets(num_rows, length, ROWS, BLOCK)
+    values, included, failed, _ = _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE)
+    solution = tl.maximum(values - _simplex_threshold(values), 0)
+    solution = tl.where(failed & included, float("nan"), solution)
+    tl.store(weights + offsets, solution.to(weights.dtype.element_ty), mask=exists)
+
+
+# --- fusedmax ---
+#
+# Which positions have z > t, for a given t, is a minimum cut of a chain, and needs no z:
+#
+#     {i : z_i > t} minimizes, over sets S,  sum_{i in S} (t - v_i) + lam * (number of neighbours of which S has one).
+#
+# Dynamic programming solves it. The message d_k, the least cost of positions 1..k with k in S less that without,
+# follows from the one before by d_k = clip(d_{k-1}, -lam, lam) + t - v_k. Functions clip(d + shift, low, high) are
+# closed under composition, so all messages come from one associative scan; and where the clipped message is at a
+# bound, k is in S, or not, whatever its right neighbour does: else k does as its right neighbour.
+#
+# With S(t) = {z > t}, F(t) = sum_i max(z_i - t, 0) = sum_{S(t)} (v_i - t) - lam * perimeter(S(t)), a maximum over
+# sets: convex and piecewise linear in t. Newton's method from below solves F(t) = 1, for the simplex threshold. That
+# gives the support, before any block is known. Then every segment of the support is cut at its own mean: what is
+# above and what is below are segments themselves, and a segment that is not cut is a block, the mean its level.
+
+
+@triton.jit
+def _then(shift_first, low_first, high_first, shift, low, high):
+    """clip(x + shift_first, low_first, high_first), and of that clip(x + shift, low, high)."""
+    return (
+        shift_first + shift,
+        tl.minimum(tl.maximum(low_first + shift, low), high),
+        tl.minimum(tl.maximum(high_first + shift, low), high),
+    )
+
+
+@triton.jit
+def _minimum(a, b):
+    return tl.minimum(a, b)
+
+
+@triton.jit
+def _cut(values, level, lam, starts, ends, before, after):
+    """
+    1 where z > level, else 0, in each segment by itself. `before` and `after` are, at a segment's first and last
+    position, what it costs to be above the level with regard to the neighbouring segment: lam, -lam or 0.
+    """
+    cost = level - values
+    first = tl.minimum(tl.maximum(cost + before, -lam), lam)
+    _, message, _ = tl.associative_scan(
+        (tl.where(starts, 0, cost), tl.where(starts, first, -lam), tl.where(starts, first, lam)), 1, _then
+    )
+    is_above = tl.where(after > 0, message <= -lam, message < -after)
+    is_above = tl.where(ends, is_above, message <= -lam)
+    is_above = tl.where(lam > 0, is_above, cost < 0)
+    decided = ends | (message <= -lam) | (message >= lam)
+    # The next decision to the right, and with it the position it was made at.
+    slots = tl.arange(0, values.shape[1])[None, :]
+    decision = tl.where(decided, 2 * slots + is_above.to(tl.int32), 2 * values.shape[1])
+    return tl.associative_scan(decision, 1, _minimum, reverse=True) & 1
+
+
+@triton.jit
+def _within_segment(slot_before, sum_before, slot, sum_):
+    """Running sums that begin anew at every slot >= 0; the others are -1."""
+    return tl.maximum(slot_before, slot), tl.where(slot >= 0, sum_, sum_before + sum_)
+
+
+@triton.jit
+def _segment_means(values, starts, ends):
+    SIZE: tl.constexpr = values.shape[1]
+    slots = tl.arange(0, SIZE)[None, :]
+    start, sum_from_start = tl.associative_scan((tl.where(starts, slots, -1), values), 1, _within_segment)
+    end, sum_to_end = tl.associative_scan(
+        (tl.where(ends, -slots + SIZE - 1, -1), values), 1, _within_segment, reverse=True
+    )
+    return (sum_from_start + sum_to_end - values) / (-start - end + SIZE).to(values.dtype)
+
+
+@triton.jit
+def _neighbours(tile):
+    """The tile's values one to the left and one to the right, at the ends the tile's own."""
+    SIZE: tl.constexpr = tile.shape[1]
+    slots = tl.zeros_like(tile) + tl.arange(0, SIZE)[None, :]
+    return tl.gather(tile, tl.maximum(slots - 1, 0), 1), tl.gather(tile, tl.minimum(slots + 1, SIZE - 1), 1)
+
+
+@triton.jit
+def _fuse(values, lam, threshold, positions, exists, starts, ends, before, after, length):
+    """
+    Weights and block numbers, for the positions that are left after the screening.
+    `threshold` is a lower bound of the simplex threshold.
+    """
+    num_active = tl.full([values.shape[0], 1], values.shape[1] + 1, tl.int32)
+    improving = num_active > 0
+    supported = exists.to(tl.int32)
+    while tl.max(improving.to(tl.int32)) > 0:
+        above = _cut(values, threshold, lam, starts, ends, before, after) * exists.to(tl.int32)
+        _, next_above = _neighbours(above)
+        excess = tl.where(above != 0, values - threshold - before - after, 0)
+        excess -= tl.where((above != next_above) & ~ends, lam, 0)
+        excess = tl.sum(excess, axis=1, keep_dims=True) - 1
+        num_above = tl.sum(above, axis=1, keep_dims=True)
+        improving = (num_above < num_active) & (num_above > 0)
+        threshold = tl.where(improving, threshold + excess / tl.maximum(num_above, 1).to(threshold.dtype), threshold)
+        supported = tl.where(improving, above, supported)
+        num_active = num_above
+
+    above = supported
+    num_segments = -1
+    num_segments_now = 0
+    level = values
+    while num_segments_now > num_segments:
+        num_segments = num_segments_now
+        previous_above, next_above = _neighbours(above)
+        side = tl.where(above != 0, lam, -lam)
+        outside = supported == 0  # each by itself, so that it takes no part
+        before = tl.where(~starts & (previous_above != above), side, before)
+        after = tl.where(~ends & (next_above != above), side, after)
+        starts = starts | (previous_above != above) | outside
+        ends = ends | (next_above != above) | outside
+        level = _segment_means(values - before - after, starts, ends)
+        above = _cut(values, level, lam, starts, ends, before, after)
+        num_segments_now = tl.sum(starts.to(tl.int32))
+    weights = tl.where(supported != 0, tl.maximum(level - threshold, 0), 0)
+    number = tl.cumsum((starts & ~ends).to(tl.int32), axis=1)
+    return weights, tl.where(starts & ends, length + 1 + positions, number)
+
+
+@triton.jit
+def _fuse_screened(
+    weights, blocks, rows, num_rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped, fill,
+    DTYPE: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """
+    Solve what `_fusedmax_kernel` left at the front of each row of `weights` and `blocks`, and overwrite it with the
+    solution: `fill` in all positions, then the others at the positions they came from.
+    """
+    slots = tl.arange(0, SIZE)[None, :]
+    exists = slots < count
+    offsets = rows * length + slots
+    values = tl.load(weights + offsets, mask=exists, other=0).to(DTYPE)
+    values = tl.where(exists, (values - maximum) * _as_tile(inverse_gamma, DTYPE), 0)
+    packed = tl.load(blocks + offsets, mask=exists, other=0)
+    packed_before = tl.load(blocks + offsets - 1, mask=exists & (slots > 0), other=0)
+    packed_after = tl.load(blocks + offsets + 1, mask=slots + 1 < count, other=0)
+    dropped = packed >> POSITION_BITS
+    dropped_after = tl.where(slots + 1 < count, packed_after >> POSITION_BITS, num_dropped)
+    starts_run = exists & (dropped > (packed_before >> POSITION_BITS))
+    ends_run = exists & (dropped < dropped_after)
+    positions = packed & POSITION_MASK
+    starts = starts_run | (slots == 0) | ~exists | (lam == 0)
+    ends = ends_run | (slots + 1 >= count) | (lam == 0)
+    solution, numbers = _fuse(
+        values, lam, threshold, positions, exists, starts, ends,
+        tl.where(starts_run, lam, 0), tl.where(ends_run, lam, 0), length,
+    )  # fmt: skip
+    solution = solution.to(weights.dtype.element_ty)
+    numbers = tl.where(solution != 0, numbers, 0)
+
+    tl.debug_barrier()  # all threads have read what is overwritten now
+    columns = tl.arange(0, BLOCK)[None, :]
+    inside = (rows < num_rows) & (columns < length)
+    tl.store(weights + rows * length + columns, fill.to(weights.dtype.element_ty), mask=inside)
+    tl.store(blocks + rows * length + columns, tl.where(fill == 0, 0, -1), mask=inside)
+    tl.debug_barrier()  # the order of two writes to one place
+    tl.store(weights + rows * length + positions, solution, mask=exists & (solution != 0))
+    tl.store(blocks + rows * length + positions, numbers, mask=exists & (solution != 0))
+
+
+@triton.jit
+def _fusedmax_kernel(
+    scores, mask, lams, weights, blocks, num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
+    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, SMALL: tl.constexpr,
+):  # fmt: skip
+    rows, offsets, exists, positions = _tile_offsets(num_rows, length, ROWS, BLOCK)
+    lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
+    values, included, failed, maximum = _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE)
+
+    # F(t) is at least the sum of v_i - t - 2 lam over any set, and at least the sum of v_i - t over all: the larger
+    # root of those bounds the threshold. z_i <= v_i + 2 lam, so whatever is below by that much has weight 0 and may be
+    # lowered to -inf: then its neighbours always pay lam for being above it, and it need not be solved for.
+    num_included = tl.sum(included.to(tl.int32), axis=1, keep_dims=True)
+    mean = tl.sum(tl.where(values > float("-inf"), values, 0), axis=1, keep_dims=True) - 1
+    mean = mean / tl.maximum(num_included, 1).to(DTYPE)
+    threshold = tl.maximum(_simplex_threshold(values) - 2 * lam, mean)
+    kept = values > threshold - 2 * lam - SLACK
+    count = tl.sum(kept.to(tl.int32), axis=1, keep_dims=True)
+
+    # They go to the front of the row in the output, each with its position and with how many were dropped before it.
+    dropped = tl.cumsum((included & ~kept).to(tl.int32), axis=1)
+    slots = tl.cumsum(kept.to(tl.int32), axis=1) - 1
+    tl.store(weights + rows * length + slots, tl.load(scores + offsets, mask=kept), mask=kept)
+    tl.store(blocks + rows * length + slots, (dropped << POSITION_BITS) | positions, mask=kept)
+    tl.debug_barrier()  # what one thread has written, another one reads
+    num_dropped = num_included - count
+    fill = tl.where(failed & included, float("nan"), tl.zeros_like(values))
+    if SMALL < BLOCK:
+        if tl.max(count) <= SMALL:
+            _fuse_screened(
+                weights, blocks, rows, num_rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped,
+                fill, DTYPE, SMALL, BLOCK,
+            )  # fmt: skip
+        else:
+            _fuse_screened(
+                weights, blocks, rows, num_rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped,
+                fill, DTYPE, BLOCK, BLOCK,
+            )  # fmt: skip
+    else:
+        _fuse_screened(
+            weights, blocks, rows, num_rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped,
+            fill, DTYPE, BLOCK, BLOCK,
+        )  # fmt: skip
+
+
+# --- oscarmax ---
+
+
+@triton.jit
+def _oscarmax_kernel(
+    scores, mask, lams, weights, blocks, num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
+    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    rows, offsets, exists, positions = _tile_offsets(num_rows, length, ROWS, BLOCK)
+    lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
+    values, included, failed, _ = _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE)
+    solved = included & ~failed
+    count = tl.sum(solved.to(tl.int32), axis=1, keep_dims=True)
+    # Below this the weight is 0 whatever else is in the row: numbers stay in a moderate range.
+    values = tl.where(solved, tl.maximum(values, -2 - lam * count.to(DTYPE)), float("-inf"))
+
+    # v - lam * (n - rank), plus a constant of the row's that changes no weight and leaves little to cancel.
+    ordered = tl.sort(values, descending=True)
+    ranked = positions < count
+    regressed = tl.where(ranked, ordered + lam * positions.to(DTYPE), 0)
+    regressed -= tl.sum(regressed, axis=1, keep_dims=True) / tl.maximum(count, 1).to(DTYPE)
+    sums = tl.cumsum(tl.where(ranked, regressed, 0), axis=1)
+
+    # The isotonic regression's blocks from the top, as far as the simplex threshold of those found so far: the next
+    # one is where the mean from the last one's end onwards is largest.
+    level = tl.zeros_like(values)
+    numbers = tl.zeros_like(positions + rows).to(tl.int32)
+    done = tl.zeros_like(count)
+    sum_done = tl.zeros_like(lam)
+    num_groups = tl.zeros_like(count)
+    active = count > 0
+    while tl.max(active.to(tl.int32)) > 0:
+        ahead = (positions >= done) & ranked
+        mean = tl.where(ahead, (sums - sum_done) / tl.maximum(positions - done + 1, 1).to(DTYPE), float("-inf"))
+        best = tl.max(mean, axis=1, keep_dims=True)
+        # Membership is a matter of the score alone, as equal scores have equal weights: no need to undo the sort.
+        lowest = tl.min(tl.where(ahead & (mean == best), ordered, float("inf")), axis=1, keep_dims=True)
+        group = ahead & (ordered >= lowest)
+        size = tl.sum(group.to(tl.int32), axis=1, keep_dims=True)
+        total = tl.sum(tl.where(group, regressed, 0), axis=1, keep_dims=True)
+        group_level = total / tl.maximum(size, 1).to(DTYPE)
+        threshold = (sum_done - 1) / tl.maximum(done, 1).to(DTYPE)
+        active = active & ((done == 0) | (group_level > threshold))
+        single = (size == 1) | (lam == 0)
+        num_groups += (active & ~single).to(tl.int32)
+        members = active & solved & (numbers == 0) & (values >= lowest)
+        level = tl.where(members, group_level, level)
+        numbers = tl.where(members, tl.where(single, length + 1 + positions, num_groups), numbers)
+        sum_done += tl.where(active, total, 0)
+        done += tl.where(active, size, 0)
+        active = active & (done < count)
+    threshold = (sum_done - 1) / tl.maximum(done, 1).to(DTYPE)
+    solution = tl.where(numbers > 0, tl.maximum(level - threshold, 0), 0)
+    solution = tl.where(failed & included, float("nan"), solution).to(weights.dtype.element_ty)
+    numbers = tl.where(solution != 0, numbers, 0)
+    numbers = tl.where(failed & included, -1, numbers)
+    tl.store(weights + offsets, solution, mask=exists)
+    tl.store(blocks + offsets, numbers, mask=exists)
+
+
+# --- Jacobians ---
+
+
+@triton.jit
+def _mean(values, members):
+    num_members = tl.sum(members.to(tl.int32), axis=1, keep_dims=True)
+    total = tl.sum(tl.where(members, values, 0), axis=1, keep_dims=True)
+    return total / tl.maximum(num_members, 1).to(values.dtype)
+
+
+@triton.jit
+def _support_jacobian_kernel(
+    upstream, weights, gradient, num_rows, length, inverse_gamma: tl.float64,
+    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    _, offsets, exists, _ = _tile_offsets(num_rows, length, ROWS, BLOCK)
+    weight = tl.load(weights + offsets, mask=exists, other=0)
+    values = tl.load(upstream + offsets, mask=exists, other=0).to(DTYPE)
+    supported = weight != 0
+    product = (values - _mean(values, supported)) * _as_tile(inverse_gamma, DTYPE)
+    product = tl.where(supported, product, 0)
+    product = tl.where(weight != weight, float("nan"), product)
+    tl.store(gradient + offsets, product.to(gradient.dtype.element_ty), mask=exists)
+
+
+@triton.jit
+def _block_jacobian_kernel(
+    upstream, blocks, gradient, num_rows, length, inverse_gamma: tl.float64,
+    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    _, offsets, exists, _ = _tile_offsets(num_rows, length, ROWS, BLOCK)
+    number = tl.load(blocks + offsets, mask=exists, other=0)
+    values = tl.load(upstream + offsets, mask=exists, other=0).to(DTYPE)
+    # A number above `length` is that of a block of one position, which is its own mean.
+    mean = values
+    last = tl.max(tl.where(number <= length, number, 0))
+    block = 1
+    while block <= last:
+        members = number == block
+        mean = tl.where(members, _mean(values, members), mean)
+        block += 1
+    product = (mean - _mean(values, number != 0)) * _as_tile(inverse_gamma, DTYPE)
+    product = tl.where(number != 0, product, 0)
+    product = tl.where(number < 0, float("nan"), product)
+    tl.store(gradient + offsets, product.to(gradient.dtype.element_ty), mask=exists)
+
+
+# --- launches ---
+
+
+def _launch(kernel, num_rows: int, length: int, dtype: torch.dtype, elements_per_warp: int, *arguments, **options):
+    if length > MAX_LENGTH:
+        raise ValueError(f"rows must have at most {MAX_LENGTH} positions, but have {length}")
+    if not num_rows * length:
+        return
+    block = max(16, triton.next_power_of_2(length))
+    rows = max(1, elements_per_warp // block)
+    options.update(
+        DTYPE=tl.float64 if dtype == torch.float64 else tl.float32,
+        ROWS=rows,
+        BLOCK=block,
+        num_warps=min(16, max(1, rows * block // max(512, elements_per_warp))),
+    )
+    kernel[(triton.cdiv(num_rows, rows),)](*arguments, **options)
+
+
+def _inverse(gamma: float) -> float:
+    # In a range where neither it nor its product with a difference of 0 is infinite or NaN in float32.
+    return min(1 / gamma, 1e38)
+
+
+def sparsemax_rows(scores: Tensor, mask: Tensor | None, gamma: float) -> Tensor:
+    """The weights of every row, in the dtype of `scores`."""
+    weights = torch.empty_like(scores)
+    arguments = scores, mask, weights, *scores.shape, _inverse(gamma)
+    _launch(_sparsemax_kernel, *scores.shape, scores.dtype, 512, *arguments)
+    return weights
+
+
+def fusedmax_rows(
+    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The weights of every row, in the dtype of `scores`, and the number of each position's block, 0 outside S."""
+    weights = torch.empty_like(scores)
+    blocks = torch.empty_like(scores, dtype=torch.int32)
+    arguments = scores, mask, lams, weights, blocks, *scores.shape, _inverse(gamma), float(lam)
+    small = max(16, triton.next_power_of_2(scores.size(1)) // 8)
+    _launch(_fusedmax_kernel, *scores.shape, scores.dtype, 256, *arguments, SMALL=small)
+    return weights, blocks
+
+
+def oscarmax_rows(
+    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The weights of every row, in the dtype of `scores`, and the number of each position's block, 0 outside S."""
+    weights = torch.empty_like(scores)
+    blocks = torch.empty_like(scores, dtype=torch.int32)
+    arguments = scores, mask, lams, weights, blocks, *scores.shape, _inverse(gamma), float(lam)
+    _launch(_oscarmax_kernel, *scores.shape, scores.dtype, 256, *arguments)
+    return weights, blocks
+
+
+def support_jacobian_rows(upstream: Tensor, weights: Tensor, gamma: float) -> Tensor:
+    """(u_i - mean of u over S) / gamma where the weight is not 0, else 0; in the dtype of `upstream`."""
+    gradient = torch.empty_like(upstream)
+    arguments = upstream, weights, gradient, *upstream.shape, _inverse(gamma)
+    _launch(_support_jacobian_kernel, *upstream.shape, upstream.dtype, 512, *arguments)
+    return gradient
+
+
+def block_jacobian_rows(upstream: Tensor, blocks: Tensor, gamma: float) -> Tensor:
+    """(mean of u over i's block - mean of u over S) / gamma where the block is not 0, else 0."""
+    gradient = torch.empty_like(upstream)
+    arguments = upstream, blocks, gradient, *upstream.shape, _inverse(gamma)
+    _launch(_block_jacobian_kernel, *upstream.shape, upstream.dtype, 256, *arguments)
+    return gradient
