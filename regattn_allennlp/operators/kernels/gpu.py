@@ -21,6 +21,9 @@ MAX_LENGTH = 16384
 POSITION_BITS = tl.constexpr(14)
 POSITION_MASK = tl.constexpr(MAX_LENGTH - 1)
 
+# As many positions of a row as one thread solves for by itself.
+FEW = 16
+
 # How far below the bound of weight zero a score must be before it is dropped: rounding then cannot lift it above.
 SLACK = tl.constexpr(1e-3)
 
@@ -112,6 +115,9 @@ def _sparsemax_kernel(
 # sets: convex and piecewise linear in t. Newton's method from below solves F(t) = 1, for the simplex threshold. That
 # gives the support, before any block is known. Then every segment of the support is cut at its own mean: what is
 # above and what is below are segments themselves, and a segment that is not cut is a block, the mean its level.
+#
+# All of this is done for what is left after a screening only. That is a few positions in most rows: `_fuse_few` solves
+# these a row to a thread, which needs no communication, and `_fuse_many` the others.
 
 
 @triton.jit
@@ -125,29 +131,34 @@ def _then(shift_first, low_first, high_first, shift, low, high):
 
 
 @triton.jit
-def _minimum(a, b):
-    return tl.minimum(a, b)
+def _next_two(first_after, second_after, first, second):
+    """Right to left: the next decision from here on, and the next one to the right of here. -1: none made here."""
+    return tl.where(first >= 0, first, first_after), tl.where(second >= 0, second, first_after)
 
 
 @triton.jit
-def _cut(values, level, lam, starts, ends, before, after):
+def _cut(values, level, lam, starts, ends, before, after, AXIS: tl.constexpr):
     """
-    1 where z > level, else 0, in each segment by itself. `before` and `after` are, at a segment's first and last
-    position, what it costs to be above the level with regard to the neighbouring segment: lam, -lam or 0.
+    1 where z > level, else 0, in each segment by itself; and the same of the next position.
+    `before` and `after` are, at a segment's first and last position, what it costs to be above the level with regard
+    to the neighbouring segment: lam, -lam or 0.
     """
     cost = level - values
     first = tl.minimum(tl.maximum(cost + before, -lam), lam)
     _, message, _ = tl.associative_scan(
-        (tl.where(starts, 0, cost), tl.where(starts, first, -lam), tl.where(starts, first, lam)), 1, _then
+        (tl.where(starts, 0, cost), tl.where(starts, first, -lam), tl.where(starts, first, lam)), AXIS, _then
     )
-    is_above = tl.where(after > 0, message <= -lam, message < -after)
-    is_above = tl.where(ends, is_above, message <= -lam)
-    is_above = tl.where(lam > 0, is_above, cost < 0)
+    above = tl.where(ends & (after <= 0), message < -after, message <= -lam)
+    above = tl.where(lam > 0, above, cost < 0)
     decided = ends | (message <= -lam) | (message >= lam)
-    # The next decision to the right, and with it the position it was made at.
-    slots = tl.arange(0, values.shape[1])[None, :]
-    decision = tl.where(decided, 2 * slots + is_above.to(tl.int32), 2 * values.shape[1])
-    return tl.associative_scan(decision, 1, _minimum, reverse=True) & 1
+    decision = tl.where(decided, above.to(tl.int32), -1)
+    return tl.associative_scan((decision, tl.full(decision.shape, -1, tl.int32)), AXIS, _next_two, reverse=True)
+
+
+@triton.jit
+def _last_two(last_before, previous_before, last, previous):
+    """The last value so far, and the one before it. -1: not here."""
+    return last, tl.where(previous >= 0, previous, last_before)
 
 
 @triton.jit
@@ -157,112 +168,81 @@ def _within_segment(slot_before, sum_before, slot, sum_):
 
 
 @triton.jit
-def _segment_means(values, starts, ends):
-    SIZE: tl.constexpr = values.shape[1]
-    slots = tl.arange(0, SIZE)[None, :]
-    start, sum_from_start = tl.associative_scan((tl.where(starts, slots, -1), values), 1, _within_segment)
+def _segment_means(values, slots, starts, ends, AXIS: tl.constexpr):
+    last = values.shape[AXIS] - 1
+    start, sum_from_start = tl.associative_scan((tl.where(starts, slots, -1), values), AXIS, _within_segment)
     end, sum_to_end = tl.associative_scan(
-        (tl.where(ends, -slots + SIZE - 1, -1), values), 1, _within_segment, reverse=True
+        (tl.where(ends, last - slots, -1), values), AXIS, _within_segment, reverse=True
     )
-    return (sum_from_start + sum_to_end - values) / (-start - end + SIZE).to(values.dtype)
+    return (sum_from_start + sum_to_end - values) / (1 + last - start - end).to(values.dtype)
 
 
 @triton.jit
-def _neighbours(tile):
-    """The tile's values one to the left and one to the right, at the ends the tile's own."""
-    SIZE: tl.constexpr = tile.shape[1]
-    slots = tl.zeros_like(tile) + tl.arange(0, SIZE)[None, :]
-    return tl.gather(tile, tl.maximum(slots - 1, 0), 1), tl.gather(tile, tl.minimum(slots + 1, SIZE - 1), 1)
-
-
-@triton.jit
-def _fuse(values, lam, threshold, positions, exists, starts, ends, before, after, length):
+def _fuse(values, lam, threshold, packed, packed_before, packed_after, count, slots, length, AXIS: tl.constexpr):
     """
-    Weights and block numbers, for the positions that are left after the screening.
-    `threshold` is a lower bound of the simplex threshold.
+    Weights and block numbers of the positions left after the screening, `count` in every row, side by side.
+    `threshold` is a lower bound of the simplex threshold, `packed` what `_pack` makes.
     """
-    num_active = tl.full([values.shape[0], 1], values.shape[1] + 1, tl.int32)
+    exists = slots < count
+    dropped = packed >> POSITION_BITS
+    starts_run = exists & (dropped > packed_before >> POSITION_BITS)
+    ends_run = exists & (dropped < packed_after >> POSITION_BITS)
+    # With lam = 0 every position is a block.
+    starts = starts_run | (slots == 0) | ~exists | (lam == 0)
+    ends = ends_run | (slots + 1 >= count) | (lam == 0)
+    before = tl.where(starts_run, lam, 0)
+    after = tl.where(ends_run, lam, 0)
+
+    num_active = tl.zeros_like(count) + values.shape[AXIS] + 1
     improving = num_active > 0
     supported = exists.to(tl.int32)
+    next_supported = supported
     while tl.max(improving.to(tl.int32)) > 0:
-        above = _cut(values, threshold, lam, starts, ends, before, after) * exists.to(tl.int32)
-        _, next_above = _neighbours(above)
+        above, next_above = _cut(values, threshold, lam, starts, ends, before, after, AXIS)
+        above = tl.where(exists, above, 0)
         excess = tl.where(above != 0, values - threshold - before - after, 0)
         excess -= tl.where((above != next_above) & ~ends, lam, 0)
-        excess = tl.sum(excess, axis=1, keep_dims=True) - 1
-        num_above = tl.sum(above, axis=1, keep_dims=True)
+        excess = tl.sum(excess, axis=AXIS, keep_dims=True) - 1
+        num_above = tl.sum(above, axis=AXIS, keep_dims=True)
+        # As in `_simplex_threshold`.
         improving = (num_above < num_active) & (num_above > 0)
         threshold = tl.where(improving, threshold + excess / tl.maximum(num_above, 1).to(threshold.dtype), threshold)
         supported = tl.where(improving, above, supported)
+        next_supported = tl.where(improving, next_above, next_supported)
         num_active = num_above
 
+    # What is not in the support is left out: every position by itself, so that it takes no part.
+    outside = supported == 0
     above = supported
+    next_above = next_supported
+    level = values
     num_segments = -1
     num_segments_now = 0
-    level = values
     while num_segments_now > num_segments:
         num_segments = num_segments_now
-        previous_above, next_above = _neighbours(above)
+        _, previous_above = tl.associative_scan(
+            (above, tl.full(above.shape, -1, tl.int32)), AXIS, _last_two
+        )
         side = tl.where(above != 0, lam, -lam)
-        outside = supported == 0  # each by itself, so that it takes no part
         before = tl.where(~starts & (previous_above != above), side, before)
         after = tl.where(~ends & (next_above != above), side, after)
         starts = starts | (previous_above != above) | outside
         ends = ends | (next_above != above) | outside
-        level = _segment_means(values - before - after, starts, ends)
-        above = _cut(values, level, lam, starts, ends, before, after)
+        level = _segment_means(values - before - after, slots, starts, ends, AXIS)
+        above, next_above = _cut(values, level, lam, starts, ends, before, after, AXIS)
         num_segments_now = tl.sum(starts.to(tl.int32))
     weights = tl.where(supported != 0, tl.maximum(level - threshold, 0), 0)
-    number = tl.cumsum((starts & ~ends).to(tl.int32), axis=1)
-    return weights, tl.where(starts & ends, length + 1 + positions, number)
+    number = tl.cumsum((starts & ~ends).to(tl.int32), axis=AXIS)
+    return weights, tl.where(starts & ends, length + 1 + (packed & POSITION_MASK), number)
 
 
 @triton.jit
-def _fuse_screened(
-    weights, blocks, rows, num_rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped, fill,
-    DTYPE: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
+def _screen_kernel(
+    scores, mask, lams, weights, blocks, few_values, few_packed, counts, nums_dropped, thresholds, maxima,
+    num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
+    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, FEW: tl.constexpr,
 ):  # fmt: skip
-    """
-    Solve what `_fusedmax_kernel` left at the front of each row of `weights` and `blocks`, and overwrite it with the
-    solution: `fill` in all positions, then the others at the positions they came from.
-    """
-    slots = tl.arange(0, SIZE)[None, :]
-    exists = slots < count
-    offsets = rows * length + slots
-    values = tl.load(weights + offsets, mask=exists, other=0).to(DTYPE)
-    values = tl.where(exists, (values - maximum) * _as_tile(inverse_gamma, DTYPE), 0)
-    packed = tl.load(blocks + offsets, mask=exists, other=0)
-    packed_before = tl.load(blocks + offsets - 1, mask=exists & (slots > 0), other=0)
-    packed_after = tl.load(blocks + offsets + 1, mask=slots + 1 < count, other=0)
-    dropped = packed >> POSITION_BITS
-    dropped_after = tl.where(slots + 1 < count, packed_after >> POSITION_BITS, num_dropped)
-    starts_run = exists & (dropped > (packed_before >> POSITION_BITS))
-    ends_run = exists & (dropped < dropped_after)
-    positions = packed & POSITION_MASK
-    starts = starts_run | (slots == 0) | ~exists | (lam == 0)
-    ends = ends_run | (slots + 1 >= count) | (lam == 0)
-    solution, numbers = _fuse(
-        values, lam, threshold, positions, exists, starts, ends,
-        tl.where(starts_run, lam, 0), tl.where(ends_run, lam, 0), length,
-    )  # fmt: skip
-    solution = solution.to(weights.dtype.element_ty)
-    numbers = tl.where(solution != 0, numbers, 0)
-
-    tl.debug_barrier()  # all threads have read what is overwritten now
-    columns = tl.arange(0, BLOCK)[None, :]
-    inside = (rows < num_rows) & (columns < length)
-    tl.store(weights + rows * length + columns, fill.to(weights.dtype.element_ty), mask=inside)
-    tl.store(blocks + rows * length + columns, tl.where(fill == 0, 0, -1), mask=inside)
-    tl.debug_barrier()  # the order of two writes to one place
-    tl.store(weights + rows * length + positions, solution, mask=exists & (solution != 0))
-    tl.store(blocks + rows * length + positions, numbers, mask=exists & (solution != 0))
-
-
-@triton.jit
-def _fusedmax_kernel(
-    scores, mask, lams, weights, blocks, num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
-    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, SMALL: tl.constexpr,
-):  # fmt: skip
+    """Write what is left of each row side by side: to `few_*`, (FEW, num_rows), or to the front of the output."""
     rows, offsets, exists, positions = _tile_offsets(num_rows, length, ROWS, BLOCK)
     lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
     values, included, failed, maximum = _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE)
@@ -276,31 +256,115 @@ def _fusedmax_kernel(
     threshold = tl.maximum(_simplex_threshold(values) - 2 * lam, mean)
     kept = values > threshold - 2 * lam - SLACK
     count = tl.sum(kept.to(tl.int32), axis=1, keep_dims=True)
+    in_range = rows < num_rows
+    tl.store(counts + rows, count, mask=in_range)
+    tl.store(nums_dropped + rows, num_included - count, mask=in_range)
+    tl.store(thresholds + rows, threshold, mask=in_range)
+    tl.store(maxima + rows, maximum, mask=in_range)
 
-    # They go to the front of the row in the output, each with its position and with how many were dropped before it.
-    dropped = tl.cumsum((included & ~kept).to(tl.int32), axis=1)
+    # Each goes with its position and with how many were dropped before it.
+    packed = (tl.cumsum((included & ~kept).to(tl.int32), axis=1) << POSITION_BITS) | positions
     slots = tl.cumsum(kept.to(tl.int32), axis=1) - 1
-    tl.store(weights + rows * length + slots, tl.load(scores + offsets, mask=kept), mask=kept)
-    tl.store(blocks + rows * length + slots, (dropped << POSITION_BITS) | positions, mask=kept)
-    tl.debug_barrier()  # what one thread has written, another one reads
-    num_dropped = num_included - count
-    fill = tl.where(failed & included, float("nan"), tl.zeros_like(values))
-    if SMALL < BLOCK:
-        if tl.max(count) <= SMALL:
-            _fuse_screened(
+    few = count <= FEW
+    few_offsets = slots.to(tl.int64) * num_rows + rows
+    tl.store(few_values + few_offsets, values, mask=kept & few)
+    tl.store(few_packed + few_offsets, packed, mask=kept & few)
+    is_nan = failed & included
+    tl.store(weights + offsets, tl.where(is_nan, float("nan"), 0.0), mask=exists & few)
+    tl.store(blocks + offsets, tl.where(is_nan, -1, 0), mask=exists & few)
+    if tl.max(count) > FEW:
+        many_offsets = rows * length + slots
+        tl.store(weights + many_offsets, tl.load(scores + offsets, mask=kept & ~few), mask=kept & ~few)
+        tl.store(blocks + many_offsets, packed, mask=kept & ~few)
+
+
+@triton.jit
+def _fuse_few_kernel(
+    lams, weights, blocks, few_values, few_packed, counts, nums_dropped, thresholds, num_rows, length,
+    lam: tl.float64, DTYPE: tl.constexpr, ROWS: tl.constexpr, FEW: tl.constexpr,
+):  # fmt: skip
+    """The rows of which `_screen_kernel` left at most FEW positions."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[None, :]
+    slots = tl.arange(0, FEW)[:, None]
+    lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
+    count = tl.load(counts + rows, mask=rows < num_rows, other=0)
+    count = tl.where(count <= FEW, count, 0)
+    exists = slots < count
+    offsets = slots.to(tl.int64) * num_rows + rows
+    values = tl.load(few_values + offsets, mask=exists, other=0)
+    packed = tl.load(few_packed + offsets, mask=exists, other=0)
+    packed_before = tl.load(few_packed + offsets - num_rows, mask=exists & (slots > 0), other=0)
+    packed_after = tl.load(few_packed + offsets + num_rows, mask=slots + 1 < count, other=0)
+    num_dropped = tl.load(nums_dropped + rows, mask=rows < num_rows, other=0)
+    packed_after = tl.where(slots + 1 < count, packed_after, num_dropped << POSITION_BITS)
+    threshold = tl.load(thresholds + rows, mask=rows < num_rows, other=0)
+    solution, numbers = _fuse(
+        values, lam, threshold, packed, packed_before, packed_after, count, slots, length, AXIS=0
+    )  # fmt: skip
+    solution = solution.to(weights.dtype.element_ty)
+    targets = rows * length + (packed & POSITION_MASK)
+    tl.store(weights + targets, solution, mask=exists & (solution != 0))
+    tl.store(blocks + targets, numbers, mask=exists & (solution != 0))
+
+
+@triton.jit
+def _fuse_many(
+    weights, blocks, rows, num_rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped,
+    DTYPE: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    slots = tl.arange(0, SIZE)[None, :]
+    exists = slots < count
+    offsets = rows * length + slots
+    values = tl.load(weights + offsets, mask=exists, other=0).to(DTYPE)
+    values = tl.where(exists, (values - maximum) * _as_tile(inverse_gamma, DTYPE), 0)
+    packed = tl.load(blocks + offsets, mask=exists, other=0)
+    packed_before = tl.load(blocks + offsets - 1, mask=exists & (slots > 0), other=0)
+    packed_after = tl.load(blocks + offsets + 1, mask=slots + 1 < count, other=0)
+    packed_after = tl.where(slots + 1 < count, packed_after, num_dropped << POSITION_BITS)
+    solution, numbers = _fuse(
+        values, lam, threshold, packed, packed_before, packed_after, count, slots, length, AXIS=1
+    )  # fmt: skip
+    solution = solution.to(weights.dtype.element_ty)
+
+    tl.debug_barrier()  # all threads have read what is overwritten now
+    positions = tl.arange(0, BLOCK)[None, :]
+    everywhere = (positions < length) & (count > 0)
+    zeros = tl.zeros_like(rows + positions)
+    tl.store(weights + rows * length + positions, zeros.to(weights.dtype.element_ty), mask=everywhere)
+    tl.store(blocks + rows * length + positions, zeros.to(tl.int32), mask=everywhere)
+    tl.debug_barrier()  # the order of two writes to one place
+    targets = rows * length + (packed & POSITION_MASK)
+    tl.store(weights + targets, solution, mask=exists & (solution != 0))
+    tl.store(blocks + targets, numbers, mask=exists & (solution != 0))
+
+
+@triton.jit
+def _fuse_many_kernel(
+    lams, weights, blocks, counts, nums_dropped, thresholds, maxima, num_rows, length,
+    inverse_gamma: tl.float64, lam: tl.float64,
+    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, SMALL: tl.constexpr, FEW: tl.constexpr,
+):  # fmt: skip
+    """The rows of which `_screen_kernel` left more than FEW positions, where it left them: in the output."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    in_range = rows < num_rows
+    count = tl.load(counts + rows, mask=in_range, other=0)
+    count = tl.where(count > FEW, count, 0)
+    most = tl.max(count)
+    if most > 0:
+        lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
+        num_dropped = tl.load(nums_dropped + rows, mask=in_range, other=0)
+        threshold = tl.load(thresholds + rows, mask=in_range, other=0)
+        maximum = tl.load(maxima + rows, mask=in_range, other=0)
+        if most <= SMALL:
+            _fuse_many(
                 weights, blocks, rows, num_rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped,
-                fill, DTYPE, SMALL, BLOCK,
+                DTYPE, SMALL, BLOCK,
             )  # fmt: skip
-        else:
-            _fuse_screened(
+        elif SMALL < BLOCK:
+            _fuse_many(
                 weights, blocks, rows, num_rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped,
-                fill, DTYPE, BLOCK, BLOCK,
+                DTYPE, BLOCK, BLOCK,
             )  # fmt: skip
-    else:
-        _fuse_screened(
-            weights, blocks, rows, num_rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped,
-            fill, DTYPE, BLOCK, BLOCK,
-        )  # fmt: skip
 
 
 # --- oscarmax ---
@@ -429,6 +493,15 @@ def _launch(kernel, num_rows: int, length: int, dtype: torch.dtype, elements_per
     kernel[(triton.cdiv(num_rows, rows),)](*arguments, **options)
 
 
+def _launch_few(num_rows: int, length: int, dtype: torch.dtype, *arguments) -> None:
+    if num_rows * length:
+        compute_dtype = tl.float64 if dtype == torch.float64 else tl.float32
+        # One row to a thread.
+        _fuse_few_kernel[(triton.cdiv(num_rows, 32),)](
+            *arguments, DTYPE=compute_dtype, ROWS=32, FEW=FEW, num_warps=1
+        )
+
+
 def _inverse(gamma: float) -> float:
     # In a range where neither it nor its product with a difference of 0 is infinite or NaN in float32.
     return min(1 / gamma, 1e38)
@@ -446,11 +519,31 @@ def fusedmax_rows(
     scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The weights of every row, in the dtype of `scores`, and the number of each position's block, 0 outside S."""
+    num_rows, length = scores.shape
     weights = torch.empty_like(scores)
     blocks = torch.empty_like(scores, dtype=torch.int32)
-    arguments = scores, mask, lams, weights, blocks, *scores.shape, _inverse(gamma), float(lam)
-    small = max(16, triton.next_power_of_2(scores.size(1)) // 8)
-    _launch(_fusedmax_kernel, *scores.shape, scores.dtype, 256, *arguments, SMALL=small)
+    compute_dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    few_values = scores.new_empty(FEW, num_rows, dtype=compute_dtype)
+    few_packed = scores.new_empty(FEW, num_rows, dtype=torch.int32)
+    counts, nums_dropped = scores.new_empty(2, num_rows, dtype=torch.int32)
+    thresholds, maxima = scores.new_empty(2, num_rows, dtype=compute_dtype)
+    inverse_gamma, lam = _inverse(gamma), float(lam)
+    _launch(
+        _screen_kernel, num_rows, length, scores.dtype, 256,
+        scores, mask, lams, weights, blocks, few_values, few_packed, counts, nums_dropped, thresholds, maxima,
+        num_rows, length, inverse_gamma, lam, FEW=FEW,
+    )  # fmt: skip
+    _launch_few(
+        num_rows, length, scores.dtype,
+        lams, weights, blocks, few_values, few_packed, counts, nums_dropped, thresholds, num_rows, length, lam,
+    )  # fmt: skip
+    if length > FEW:
+        block = triton.next_power_of_2(length)
+        _launch(
+            _fuse_many_kernel, num_rows, length, scores.dtype, 256,
+            lams, weights, blocks, counts, nums_dropped, thresholds, maxima, num_rows, length, inverse_gamma, lam,
+            SMALL=min(block, max(64, block // 8)), FEW=FEW,
+        )  # fmt: skip
     return weights, blocks
 
 
