@@ -17,9 +17,11 @@ from torch import Tensor
 # Longer rows do not fit the registers of one program.
 MAX_LENGTH = 16384
 
-# A position and a count of positions share an integer.
+# A position and a count of positions share an integer, or two counts do. A count may be MAX_LENGTH itself.
 POSITION_BITS = tl.constexpr(14)
 POSITION_MASK = tl.constexpr(MAX_LENGTH - 1)
+COUNT_BITS = tl.constexpr(15)
+COUNT_MASK = tl.constexpr(2 * MAX_LENGTH - 1)
 
 # As many positions of a row as one thread solves for by itself.
 FEW = 16
@@ -53,37 +55,44 @@ def _load_lam(lams, lam, rows, num_rows, DTYPE: tl.constexpr):
 @triton.jit
 def _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE: tl.constexpr):
     """
-    v, -inf where there is no variable; where there is one; and which rows have no solution. The latter get no v.
+    v, -inf where there is no variable; where there is one; which rows have no solution; and the rows' maxima, of which
+    v is the distance over gamma. Rows without a solution have no v.
     """
     values = tl.load(scores + offsets, mask=exists, other=float("-inf")).to(DTYPE)
     included = exists & (values != float("-inf"))
     if mask is not None:
         included = included & (tl.load(mask + offsets, mask=exists, other=0) != 0)
-    failed = tl.max((included & ~(values < float("inf"))).to(tl.int32), axis=1, keep_dims=True) > 0
-    values = tl.where(included & ~failed, values, float("-inf"))
-    maximum = tl.max(values, axis=1, keep_dims=True)
-    solved = included & (maximum > float("-inf"))
-    maximum = tl.where(maximum > float("-inf"), maximum, 0)
+    values = tl.where(values == values, values, float("inf"))  # NaN spoils a row as inf does
+    maximum = tl.max(tl.where(included, values, float("-inf")), axis=1, keep_dims=True)
+    failed = maximum == float("inf")
+    solved = included & ~failed
     values = tl.where(solved, (values - maximum) * _as_tile(inverse_gamma, DTYPE), float("-inf"))
     return values, included, failed, maximum
+
+
+@triton.jit
+def _newton_step(values, threshold):
+    """A step towards the t with sum max(v - t, 0) = 1, from any t below, and how many v are above the latter."""
+    above = values > threshold
+    num_above = tl.sum(above.to(tl.int32), axis=1, keep_dims=True)
+    excess = tl.sum(tl.where(above, values - threshold, 0), axis=1, keep_dims=True) - 1
+    return threshold + excess / tl.maximum(num_above, 1).to(threshold.dtype), num_above
 
 
 @triton.jit
 def _simplex_threshold(values):
     """
     t such that sum max(v - t, 0) = 1, for rows with maximum 0: Newton's method, which is Michelot's, from t = -1.
-    Every t on the way is a lower bound. Anything for rows that are -inf throughout.
+    Anything for rows that are -inf throughout.
     """
     threshold = tl.full([values.shape[0], 1], -1, values.dtype)
     num_active = tl.full([values.shape[0], 1], values.shape[1] + 1, tl.int32)
     improving = num_active > 0
     while tl.max(improving.to(tl.int32)) > 0:
-        above = values > threshold
-        num_above = tl.sum(above.to(tl.int32), axis=1, keep_dims=True)
-        excess = tl.sum(tl.where(above, values - threshold, 0), axis=1, keep_dims=True) - 1
+        next_threshold, num_above = _newton_step(values, threshold)
         # Fewer every time, but for rounding: that may let a dropped one in again, and must not go on forever.
         improving = (num_above < num_active) & (num_above > 0)
-        threshold = tl.where(improving, threshold + excess / tl.maximum(num_above, 1).to(threshold.dtype), threshold)
+        threshold = tl.where(improving, next_threshold, threshold)
         num_active = num_above
     return threshold
 
@@ -178,15 +187,23 @@ def _segment_means(values, slots, starts, ends, AXIS: tl.constexpr):
 
 
 @triton.jit
-def _fuse(values, lam, threshold, packed, packed_before, packed_after, count, slots, length, AXIS: tl.constexpr):
+def _fuse(
+    scores, packed, rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped, slots,
+    DTYPE: tl.constexpr, AXIS: tl.constexpr,
+):  # fmt: skip
     """
-    Weights and block numbers of the positions left after the screening, `count` in every row, side by side.
-    `threshold` is a lower bound of the simplex threshold, `packed` what `_pack` makes.
+    Weights and block numbers of the positions left after the screening: the first `count` of `packed`, each a position
+    and how many were dropped before it. `threshold` is a lower bound of the simplex threshold.
     """
     exists = slots < count
+    values = tl.load(scores + rows * length + (packed & POSITION_MASK), mask=exists, other=0).to(DTYPE)
+    values = tl.where(exists, (values - maximum) * _as_tile(inverse_gamma, DTYPE), 0)
     dropped = packed >> POSITION_BITS
-    starts_run = exists & (dropped > packed_before >> POSITION_BITS)
-    ends_run = exists & (dropped < packed_after >> POSITION_BITS)
+    none = tl.full(dropped.shape, -1, tl.int32)
+    _, dropped_before = tl.associative_scan((dropped, none), AXIS, _last_two)
+    _, dropped_after = tl.associative_scan((dropped, none), AXIS, _last_two, reverse=True)
+    starts_run = exists & (dropped > tl.where(slots > 0, dropped_before, 0))
+    ends_run = exists & (dropped < tl.where(slots + 1 < count, dropped_after, num_dropped))
     # With lam = 0 every position is a block.
     starts = starts_run | (slots == 0) | ~exists | (lam == 0)
     ends = ends_run | (slots + 1 >= count) | (lam == 0)
@@ -220,9 +237,7 @@ def _fuse(values, lam, threshold, packed, packed_before, packed_after, count, sl
     num_segments_now = 0
     while num_segments_now > num_segments:
         num_segments = num_segments_now
-        _, previous_above = tl.associative_scan(
-            (above, tl.full(above.shape, -1, tl.int32)), AXIS, _last_two
-        )
+        _, previous_above = tl.associative_scan((above, none), AXIS, _last_two)
         side = tl.where(above != 0, lam, -lam)
         before = tl.where(~starts & (previous_above != above), side, before)
         after = tl.where(~ends & (next_above != above), side, after)
@@ -238,68 +253,67 @@ def _fuse(values, lam, threshold, packed, packed_before, packed_after, count, sl
 
 @triton.jit
 def _screen_kernel(
-    scores, mask, lams, weights, blocks, few_values, few_packed, counts, nums_dropped, thresholds, maxima,
+    scores, mask, lams, weights, blocks, few, counts, nums_dropped, thresholds, maxima,
     num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
     DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, FEW: tl.constexpr,
 ):  # fmt: skip
-    """Write what is left of each row side by side: to `few_*`, (FEW, num_rows), or to the front of the output."""
+    """Write where the positions left of each row are: to `few`, (FEW, num_rows), or else to the front of `blocks`."""
     rows, offsets, exists, positions = _tile_offsets(num_rows, length, ROWS, BLOCK)
     lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
     values, included, failed, maximum = _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE)
 
-    # F(t) is at least the sum of v_i - t - 2 lam over any set, and at least the sum of v_i - t over all: the larger
-    # root of those bounds the threshold. z_i <= v_i + 2 lam, so whatever is below by that much has weight 0 and may be
-    # lowered to -inf: then its neighbours always pay lam for being above it, and it need not be solved for.
-    num_included = tl.sum(included.to(tl.int32), axis=1, keep_dims=True)
-    mean = tl.sum(tl.where(values > float("-inf"), values, 0), axis=1, keep_dims=True) - 1
-    mean = mean / tl.maximum(num_included, 1).to(DTYPE)
-    threshold = tl.maximum(_simplex_threshold(values) - 2 * lam, mean)
-    kept = values > threshold - 2 * lam - SLACK
-    count = tl.sum(kept.to(tl.int32), axis=1, keep_dims=True)
+    # F(t) is at least the sum of v_i - t - 2 lam over any set: the simplex threshold is at least sparsemax's, less
+    # 2 lam. And z_i <= v_i + 2 lam. So whatever is 4 lam below sparsemax's threshold has weight 0 and may be lowered
+    # to -inf: then its neighbours always pay lam for being above it, and it need not be solved for. Two of Newton's
+    # steps come close to that threshold, from below.
+    threshold = tl.full([ROWS, 1], -1, DTYPE)
+    threshold, _ = _newton_step(values, threshold)
+    threshold, _ = _newton_step(values, threshold)
+    kept = values > threshold - 4 * lam - SLACK
+
+    # Both counts share an integer.
+    counted = kept.to(tl.int32) + ((included & ~kept).to(tl.int32) << COUNT_BITS)
+    total = tl.sum(counted, axis=1, keep_dims=True)
+    count = total & COUNT_MASK
     in_range = rows < num_rows
     tl.store(counts + rows, count, mask=in_range)
-    tl.store(nums_dropped + rows, num_included - count, mask=in_range)
-    tl.store(thresholds + rows, threshold, mask=in_range)
+    tl.store(nums_dropped + rows, total >> COUNT_BITS, mask=in_range)
+    tl.store(thresholds + rows, threshold - 2 * lam, mask=in_range)
     tl.store(maxima + rows, maximum, mask=in_range)
 
-    # Each goes with its position and with how many were dropped before it.
-    packed = (tl.cumsum((included & ~kept).to(tl.int32), axis=1) << POSITION_BITS) | positions
-    slots = tl.cumsum(kept.to(tl.int32), axis=1) - 1
-    few = count <= FEW
-    few_offsets = slots.to(tl.int64) * num_rows + rows
-    tl.store(few_values + few_offsets, values, mask=kept & few)
-    tl.store(few_packed + few_offsets, packed, mask=kept & few)
+    counted = tl.cumsum(counted, axis=1)
+    slots = (counted & COUNT_MASK) - 1
+    packed = ((counted >> COUNT_BITS) << POSITION_BITS) | positions
+    are_few = count <= FEW
+    tl.store(few + rows + slots.to(tl.int64) * num_rows, packed, mask=kept & are_few)
     is_nan = failed & included
-    tl.store(weights + offsets, tl.where(is_nan, float("nan"), 0.0), mask=exists & few)
-    tl.store(blocks + offsets, tl.where(is_nan, -1, 0), mask=exists & few)
+    tl.store(weights + offsets, tl.where(is_nan, float("nan"), 0.0), mask=exists & are_few)
+    tl.store(blocks + offsets, tl.where(is_nan, -1, 0), mask=exists & are_few)
     if tl.max(count) > FEW:
-        many_offsets = rows * length + slots
-        tl.store(weights + many_offsets, tl.load(scores + offsets, mask=kept & ~few), mask=kept & ~few)
-        tl.store(blocks + many_offsets, packed, mask=kept & ~few)
+        tl.store(blocks + rows * length + slots, packed, mask=kept & ~are_few)
 
 
-@triton.jit
+# Not knowing that num_rows is a multiple of 16, as it often is, keeps a thread's loads to one row.
+@triton.jit(do_not_specialize=["num_rows"])
 def _fuse_few_kernel(
-    lams, weights, blocks, few_values, few_packed, counts, nums_dropped, thresholds, num_rows, length,
-    lam: tl.float64, DTYPE: tl.constexpr, ROWS: tl.constexpr, FEW: tl.constexpr,
+    scores, lams, weights, blocks, few, counts, nums_dropped, thresholds, maxima,
+    num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
+    DTYPE: tl.constexpr, ROWS: tl.constexpr, FEW: tl.constexpr,
 ):  # fmt: skip
     """The rows of which `_screen_kernel` left at most FEW positions."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[None, :]
     slots = tl.arange(0, FEW)[:, None]
+    in_range = rows < num_rows
     lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
-    count = tl.load(counts + rows, mask=rows < num_rows, other=0)
+    count = tl.load(counts + rows, mask=in_range, other=0)
     count = tl.where(count <= FEW, count, 0)
     exists = slots < count
-    offsets = slots.to(tl.int64) * num_rows + rows
-    values = tl.load(few_values + offsets, mask=exists, other=0)
-    packed = tl.load(few_packed + offsets, mask=exists, other=0)
-    packed_before = tl.load(few_packed + offsets - num_rows, mask=exists & (slots > 0), other=0)
-    packed_after = tl.load(few_packed + offsets + num_rows, mask=slots + 1 < count, other=0)
-    num_dropped = tl.load(nums_dropped + rows, mask=rows < num_rows, other=0)
-    packed_after = tl.where(slots + 1 < count, packed_after, num_dropped << POSITION_BITS)
-    threshold = tl.load(thresholds + rows, mask=rows < num_rows, other=0)
+    packed = tl.load(few + rows + slots.to(tl.int64) * num_rows, mask=exists, other=0)
+    num_dropped = tl.load(nums_dropped + rows, mask=in_range, other=0)
+    threshold = tl.load(thresholds + rows, mask=in_range, other=0)
+    maximum = tl.load(maxima + rows, mask=in_range, other=0)
     solution, numbers = _fuse(
-        values, lam, threshold, packed, packed_before, packed_after, count, slots, length, AXIS=0
+        scores, packed, rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped, slots, DTYPE, AXIS=0
     )  # fmt: skip
     solution = solution.to(weights.dtype.element_ty)
     targets = rows * length + (packed & POSITION_MASK)
@@ -309,20 +323,14 @@ def _fuse_few_kernel(
 
 @triton.jit
 def _fuse_many(
-    weights, blocks, rows, num_rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped,
+    scores, weights, blocks, rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped,
     DTYPE: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     slots = tl.arange(0, SIZE)[None, :]
     exists = slots < count
-    offsets = rows * length + slots
-    values = tl.load(weights + offsets, mask=exists, other=0).to(DTYPE)
-    values = tl.where(exists, (values - maximum) * _as_tile(inverse_gamma, DTYPE), 0)
-    packed = tl.load(blocks + offsets, mask=exists, other=0)
-    packed_before = tl.load(blocks + offsets - 1, mask=exists & (slots > 0), other=0)
-    packed_after = tl.load(blocks + offsets + 1, mask=slots + 1 < count, other=0)
-    packed_after = tl.where(slots + 1 < count, packed_after, num_dropped << POSITION_BITS)
+    packed = tl.load(blocks + rows * length + slots, mask=exists, other=0)
     solution, numbers = _fuse(
-        values, lam, threshold, packed, packed_before, packed_after, count, slots, length, AXIS=1
+        scores, packed, rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped, slots, DTYPE, AXIS=1
     )  # fmt: skip
     solution = solution.to(weights.dtype.element_ty)
 
@@ -340,29 +348,29 @@ def _fuse_many(
 
 @triton.jit
 def _fuse_many_kernel(
-    lams, weights, blocks, counts, nums_dropped, thresholds, maxima, num_rows, length,
-    inverse_gamma: tl.float64, lam: tl.float64,
+    scores, lams, weights, blocks, counts, nums_dropped, thresholds, maxima,
+    num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
     DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, SMALL: tl.constexpr, FEW: tl.constexpr,
 ):  # fmt: skip
-    """The rows of which `_screen_kernel` left more than FEW positions, where it left them: in the output."""
+    """The rows of which `_screen_kernel` left more than FEW positions."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     in_range = rows < num_rows
     count = tl.load(counts + rows, mask=in_range, other=0)
     count = tl.where(count > FEW, count, 0)
     most = tl.max(count)
     if most > 0:
-        lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
+        row_lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
         num_dropped = tl.load(nums_dropped + rows, mask=in_range, other=0)
         threshold = tl.load(thresholds + rows, mask=in_range, other=0)
         maximum = tl.load(maxima + rows, mask=in_range, other=0)
         if most <= SMALL:
             _fuse_many(
-                weights, blocks, rows, num_rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped,
+                scores, weights, blocks, rows, length, maximum, inverse_gamma, row_lam, threshold, count, num_dropped,
                 DTYPE, SMALL, BLOCK,
             )  # fmt: skip
         elif SMALL < BLOCK:
             _fuse_many(
-                weights, blocks, rows, num_rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped,
+                scores, weights, blocks, rows, length, maximum, inverse_gamma, row_lam, threshold, count, num_dropped,
                 DTYPE, BLOCK, BLOCK,
             )  # fmt: skip
 
@@ -493,15 +501,6 @@ def _launch(kernel, num_rows: int, length: int, dtype: torch.dtype, elements_per
     kernel[(triton.cdiv(num_rows, rows),)](*arguments, **options)
 
 
-def _launch_few(num_rows: int, length: int, dtype: torch.dtype, *arguments) -> None:
-    if num_rows * length:
-        compute_dtype = tl.float64 if dtype == torch.float64 else tl.float32
-        # One row to a thread.
-        _fuse_few_kernel[(triton.cdiv(num_rows, 32),)](
-            *arguments, DTYPE=compute_dtype, ROWS=32, FEW=FEW, num_warps=1
-        )
-
-
 def _inverse(gamma: float) -> float:
     # In a range where neither it nor its product with a difference of 0 is infinite or NaN in float32.
     return min(1 / gamma, 1e38)
@@ -523,26 +522,26 @@ def fusedmax_rows(
     weights = torch.empty_like(scores)
     blocks = torch.empty_like(scores, dtype=torch.int32)
     compute_dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    few_values = scores.new_empty(FEW, num_rows, dtype=compute_dtype)
-    few_packed = scores.new_empty(FEW, num_rows, dtype=torch.int32)
-    counts, nums_dropped = scores.new_empty(2, num_rows, dtype=torch.int32)
-    thresholds, maxima = scores.new_empty(2, num_rows, dtype=compute_dtype)
-    inverse_gamma, lam = _inverse(gamma), float(lam)
+    few = scores.new_empty(FEW, num_rows, dtype=torch.int32)
+    per_row = (
+        *scores.new_empty(2, num_rows, dtype=torch.int32),  # how many are left, how many were dropped
+        *scores.new_empty(2, num_rows, dtype=compute_dtype),  # lower bounds of the threshold, maxima
+    )
+    sizes = num_rows, length, _inverse(gamma), float(lam)
     _launch(
         _screen_kernel, num_rows, length, scores.dtype, 256,
-        scores, mask, lams, weights, blocks, few_values, few_packed, counts, nums_dropped, thresholds, maxima,
-        num_rows, length, inverse_gamma, lam, FEW=FEW,
+        scores, mask, lams, weights, blocks, few, *per_row, *sizes, FEW=FEW,
     )  # fmt: skip
-    _launch_few(
-        num_rows, length, scores.dtype,
-        lams, weights, blocks, few_values, few_packed, counts, nums_dropped, thresholds, num_rows, length, lam,
-    )  # fmt: skip
+    if num_rows * length:
+        _fuse_few_kernel[(triton.cdiv(num_rows, 32),)](
+            scores, lams, weights, blocks, few, *per_row, *sizes,
+            DTYPE=tl.float64 if compute_dtype == torch.float64 else tl.float32, ROWS=32, FEW=FEW, num_warps=1,
+        )  # fmt: skip
     if length > FEW:
         block = triton.next_power_of_2(length)
         _launch(
             _fuse_many_kernel, num_rows, length, scores.dtype, 256,
-            lams, weights, blocks, counts, nums_dropped, thresholds, maxima, num_rows, length, inverse_gamma, lam,
-            SMALL=min(block, max(64, block // 8)), FEW=FEW,
+            scores, lams, weights, blocks, *per_row, *sizes, SMALL=min(block, max(64, block // 8)), FEW=FEW,
         )  # fmt: skip
     return weights, blocks
 
