@@ -90,9 +90,10 @@ def _simplex_threshold(values):
     improving = num_active > 0
     while tl.max(improving.to(tl.int32)) > 0:
         next_threshold, num_above = _newton_step(values, threshold)
+        # The last time they are as many as before: the same ones, and only rounding is corrected.
+        threshold = tl.where(improving & (num_above > 0) & (num_above <= num_active), next_threshold, threshold)
         # Fewer every time, but for rounding: that may let a dropped one in again, and must not go on forever.
-        improving = (num_above < num_active) & (num_above > 0)
-        threshold = tl.where(improving, next_threshold, threshold)
+        improving = improving & (num_above > 0) & (num_above < num_active)
         num_active = num_above
     return threshold
 
@@ -177,13 +178,18 @@ def _within_segment(slot_before, sum_before, slot, sum_):
 
 
 @triton.jit
+def _from_segment_end(slot_after, value_after, slot, value):
+    """Right to left: the value at the next slot >= 0; the others are -1."""
+    return tl.maximum(slot_after, slot), tl.where(slot >= 0, value, value_after)
+
+
+@triton.jit
 def _segment_means(values, slots, starts, ends, AXIS: tl.constexpr):
     last = values.shape[AXIS] - 1
-    start, sum_from_start = tl.associative_scan((tl.where(starts, slots, -1), values), AXIS, _within_segment)
-    end, sum_to_end = tl.associative_scan(
-        (tl.where(ends, last - slots, -1), values), AXIS, _within_segment, reverse=True
-    )
-    return (sum_from_start + sum_to_end - values) / (1 + last - start - end).to(values.dtype)
+    start, total = tl.associative_scan((tl.where(starts, slots, -1), values), AXIS, _within_segment)
+    # One number for the whole segment: sums from both sides would not be equal to the last bit.
+    end, total = tl.associative_scan((tl.where(ends, last - slots, -1), total), AXIS, _from_segment_end, reverse=True)
+    return total / (1 + last - start - end).to(values.dtype)
 
 
 @triton.jit
@@ -222,30 +228,30 @@ def _fuse(
         excess = tl.sum(excess, axis=AXIS, keep_dims=True) - 1
         num_above = tl.sum(above, axis=AXIS, keep_dims=True)
         # As in `_simplex_threshold`.
-        improving = (num_above < num_active) & (num_above > 0)
-        threshold = tl.where(improving, threshold + excess / tl.maximum(num_above, 1).to(threshold.dtype), threshold)
+        step = excess / tl.maximum(num_above, 1).to(threshold.dtype)
+        threshold = tl.where(improving & (num_above > 0) & (num_above <= num_active), threshold + step, threshold)
+        improving = improving & (num_above > 0) & (num_above < num_active)
         supported = tl.where(improving, above, supported)
         next_supported = tl.where(improving, next_above, next_supported)
         num_active = num_above
 
     # What is not in the support is left out: every position by itself, so that it takes no part.
-    outside = supported == 0
+    starts = starts | (supported == 0)
+    ends = ends | (supported == 0)
     above = supported
     next_above = next_supported
     level = values
-    num_segments = -1
-    num_segments_now = 0
-    while num_segments_now > num_segments:
-        num_segments = num_segments_now
+    num_cuts = 1
+    while num_cuts > 0:  # at most as often as there are positions, as every cut ends a segment that did not end there
         _, previous_above = tl.associative_scan((above, none), AXIS, _last_two)
         side = tl.where(above != 0, lam, -lam)
         before = tl.where(~starts & (previous_above != above), side, before)
         after = tl.where(~ends & (next_above != above), side, after)
-        starts = starts | (previous_above != above) | outside
-        ends = ends | (next_above != above) | outside
+        starts = starts | (previous_above != above)
+        ends = ends | (next_above != above)
         level = _segment_means(values - before - after, slots, starts, ends, AXIS)
         above, next_above = _cut(values, level, lam, starts, ends, before, after, AXIS)
-        num_segments_now = tl.sum(starts.to(tl.int32))
+        num_cuts = tl.sum(((next_above != above) & ~ends).to(tl.int32))
     weights = tl.where(supported != 0, tl.maximum(level - threshold, 0), 0)
     number = tl.cumsum((starts & ~ends).to(tl.int32), axis=AXIS)
     return weights, tl.where(starts & ends, length + 1 + (packed & POSITION_MASK), number)
@@ -275,10 +281,13 @@ def _screen_kernel(
     counted = kept.to(tl.int32) + ((included & ~kept).to(tl.int32) << COUNT_BITS)
     total = tl.sum(counted, axis=1, keep_dims=True)
     count = total & COUNT_MASK
+    # The sum over all positions, of perimeter 0, bounds F too. With large lam that is the bound free of large numbers.
+    mean = tl.sum(tl.where(values > float("-inf"), values, 0), axis=1, keep_dims=True) - 1
+    mean = mean / tl.maximum(count + (total >> COUNT_BITS), 1).to(DTYPE)
     in_range = rows < num_rows
     tl.store(counts + rows, count, mask=in_range)
     tl.store(nums_dropped + rows, total >> COUNT_BITS, mask=in_range)
-    tl.store(thresholds + rows, threshold - 2 * lam, mask=in_range)
+    tl.store(thresholds + rows, tl.maximum(threshold - 2 * lam, mean), mask=in_range)
     tl.store(maxima + rows, maximum, mask=in_range)
 
     counted = tl.cumsum(counted, axis=1)
