@@ -3,8 +3,9 @@ The row solvers on the GPU, in Triton. One program solves a few rows, all positi
 function here synchronizes with the host, and sizes come from shapes alone, so that CUDA graphs can capture them.
 
 All of them work on v = (x - max x) / gamma, in float64 for float64 and in float32 for anything narrower. None walks
-along a row from left to right. Each finds its thresholds by a few rounds over whole rows instead, each round a
-reduction or a scan: the number of rounds grows with the logarithm of a row's length, not with the length.
+along a row from left to right. Each takes a few rounds over whole rows instead, each round some reductions or scans:
+Newton's method for thresholds, divisions for fusedmax's segments; but a round to each of oscarmax's groups in the
+support, and to each block of more than one position in the Jacobian.
 
 Rows are tiles (rows, positions) of registers, and what belongs to a whole row is a tile (rows, 1).
 """
@@ -24,10 +25,12 @@ COUNT_MASK = tl.constexpr(2 * MAX_LENGTH - 1)
 # As many positions of a row as one thread solves for by itself.
 FEW = 16
 
-# How far below the bound of weight zero a score must be before it is dropped: rounding then cannot lift it above.
+# How far below the bound of weight zero a score must be before it is dropped, and relatively how far below a bound
+# Newton's method starts: rounding then cannot lift them above.
 SLACK = tl.constexpr(1e-3)
+RELATIVE_SLACK = tl.constexpr(1e-5)
 
-# The kernels are not compiled anew for numbers of rows that are 1 or multiples of 16: that number changes all the time.
+# The kernels are not compiled anew for numbers of rows that are 1 or multiples of 16: the number changes all the time.
 
 
 @triton.jit
@@ -275,7 +278,7 @@ def _screen_kernel(
     threshold = tl.full([ROWS, 1], -1, DTYPE)
     threshold, _ = _newton_step(values, threshold)
     threshold, _ = _newton_step(values, threshold)
-    kept = values > threshold - 4 * lam - SLACK
+    kept = values > threshold - 4 * lam - (lam * RELATIVE_SLACK + SLACK)
 
     # Both counts share an integer.
     counted = kept.to(tl.int32) + ((included & ~kept).to(tl.int32) << COUNT_BITS)
@@ -287,12 +290,13 @@ def _screen_kernel(
     in_range = rows < num_rows
     tl.store(counts + rows, count, mask=in_range)
     tl.store(nums_dropped + rows, total >> COUNT_BITS, mask=in_range)
-    tl.store(thresholds + rows, tl.maximum(threshold - 2 * lam, mean), mask=in_range)
+    bound = tl.maximum(threshold - 2 * lam, mean)
+    tl.store(thresholds + rows, bound - tl.abs(bound) * RELATIVE_SLACK, mask=in_range)
     tl.store(maxima + rows, maximum, mask=in_range)
 
     counted = tl.cumsum(counted, axis=1)
     slots = (counted & COUNT_MASK) - 1
-    packed = ((counted >> COUNT_BITS) << COUNT_BITS) | positions
+    packed = counted - (counted & COUNT_MASK) + positions  # in place of the count, the position
     are_few = count <= FEW
     tl.store(few + rows + slots.to(tl.int64) * num_rows, packed, mask=kept & are_few)
     is_nan = failed & included

@@ -3,11 +3,13 @@ The kernels for the GPU. Without one, Triton's interpreter runs them on the CPU;
 needs no GPU either.
 """
 
+import contextlib
 import functools
 import importlib
 import itertools
 import math
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -63,6 +65,20 @@ def reduce_by_arrays(self, inputs):
     return [self.to_tensor(result, tensor.dtype) for result, tensor in zip(results, tensors, strict=True)]
 
 
+@contextlib.contextmanager
+def attributes_restored(*owners):
+    before = [dict(vars(owner)) for owner in owners]
+    try:
+        yield
+    finally:
+        for owner, attributes in zip(owners, before, strict=True):
+            for name in vars(owner).keys() - attributes.keys():
+                delattr(owner, name)
+            for name, value in attributes.items():
+                if vars(owner)[name] is not value:
+                    setattr(owner, name, value)
+
+
 @pytest.fixture(scope="module")
 def gpu():
     """The module, imported anew for the interpreter where there is no GPU. No trace of that is left behind."""
@@ -70,24 +86,31 @@ def gpu():
         yield importlib.import_module(MODULE)
         return
     from triton import language
+    from triton.language import core, math, standard
     from triton.runtime import interpreter
 
-    with pytest.MonkeyPatch.context() as patch:
+    package = importlib.import_module(MODULE.rpartition(".")[0])
+    classes = core.tensor, core.tensor_descriptor_base, core.dtype, language.condition
+    with (
+        attributes_restored(language, core, math, standard, *classes, package),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("TRITON_INTERPRET", "1")
         # Triton's own functions were made for a compiler when Triton was imported.
-        for namespace in (language, language.standard):
+        for namespace in (language, standard):
             for name, function in list(vars(namespace).items()):
                 if isinstance(function, triton.JITFunction):
-                    patch.setattr(namespace, name, interpreter.InterpretedFunction(function.fn))
+                    setattr(namespace, name, interpreter.InterpretedFunction(function.fn))
         patch.setattr(interpreter.ScanOps, "generic_scan", scan_as_a_tree)
         patch.setattr(interpreter.ReduceOps, "generic_reduce", reduce_by_arrays)
-        imported = sys.modules.pop(MODULE, None)
-        try:
-            yield importlib.import_module(MODULE)
-        finally:
-            sys.modules.pop(MODULE, None)
-            if imported is not None:
-                sys.modules[MODULE] = imported
+        patch.delitem(sys.modules, MODULE, raising=False)
+        module = importlib.import_module(MODULE)
+        # The interpreter adapts Triton's language at every call of a function, and not always takes it back.
+        interpreter._patch_lang(module._cut.fn)
+        interpreter._patch_lang(standard.sum.fn)
+        patch.setattr(interpreter, "_patch_lang", lambda function: types.SimpleNamespace(restore=lambda: None))
+        yield module
+        del sys.modules[MODULE]
 
 
 # --- oracles: one row, no mask, float64, as slow as it takes ---
