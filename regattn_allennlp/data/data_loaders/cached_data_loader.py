@@ -1,3 +1,4 @@
+import atexit
 import gc
 import random
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ class CachedDataLoader(MultiProcessDataLoader):
         # through all that is there to stay, mostly what has been imported: from here on it does not.
         gc.collect()
         gc.freeze()
+        atexit.register(gc.unfreeze)  # libraries tidy up at the end, and complain of what they cannot
         self._draws_an_order = self.shuffle or getattr(self.batch_sampler, "shuffle", False)
 
     def __len__(self) -> int:
