@@ -79,9 +79,14 @@ class _Solution(torch.autograd.Function):
         if values.numel() == 0:
             return values.clone()
         if not isinstance(alpha, Tensor):
-            return _weights_at_1_5(values) if alpha == 1.5 else _weights(values, alpha - 1)
-        order = (alpha - 1).where((alpha >= 1) & (alpha < math.inf), math.nan)
-        return _weights(values, order)
+            order = alpha - 1
+            if order == 0.5:
+                return _weights_at_1_5(values)
+        else:
+            order = (alpha - 1).where((alpha >= 1) & (alpha < math.inf), math.nan)
+        if not torch.compiler.is_compiling():
+            return _weights(values, order)
+        return _compiled_weights(values, *((None, order) if isinstance(order, Tensor) else (order, None)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -148,8 +153,7 @@ def _weights(values: Tensor, order: float | Tensor) -> Tensor:
     """
     excluded = values == -math.inf
     digits = -math.log2(torch.finfo(values.dtype).eps)
-    # A compiler must not see a number that depends on the length: it would compile for each length anew.
-    log2_length = 20.0 if torch.compiler.is_compiling() else math.log2(values.size(-1))
+    log2_length = math.log2(values.size(-1))
     newton_steps, halvings = log2_length + digits / 2 + 2, digits + 5
     if isinstance(order, Tensor):
         num_steps = math.ceil(max(newton_steps, halvings))
@@ -176,6 +180,20 @@ def _weights(values: Tensor, order: float | Tensor) -> Tensor:
     shares = torch.softmax(((1 - order) * weights.log()).masked_fill(weights == 0, -math.inf), dim=-1)
     weights = (weights + (1 - weights.sum(-1, keepdim=True)) * shares).clamp(min=0)
     return weights.masked_fill(excluded, 0.0)
+
+
+@torch.library.custom_op("regattn_allennlp::entmax", mutates_args=())
+def _compiled_weights(values: Tensor, order: float | None, orders: Tensor | None) -> Tensor:
+    """
+    `_weights` as one operation for torch.compile. Inside, a compiler would unroll the steps, for a minute, and anew
+    for each length that they depend on.
+    """
+    return _weights(values, order if orders is None else orders)  # type: ignore[arg-type]
+
+
+@_compiled_weights.register_fake
+def _(values: Tensor, order: float | None, orders: Tensor | None) -> Tensor:
+    return torch.empty_like(values)
 
 
 def _weights_given_the_largest(values: Tensor, order: Tensor, largest: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -59,7 +59,9 @@ class _Solution(torch.autograd.Function):
 
     @staticmethod
     def forward(values: Tensor, exponent: float) -> Tensor:
-        return values.clone() if values.numel() == 0 else _weights(values, exponent)
+        if values.numel() == 0:
+            return values.clone()
+        return (_compiled_weights if torch.compiler.is_compiling() else _weights)(values, exponent)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -105,6 +107,17 @@ def _weights(values: Tensor, exponent: float) -> Tensor:
         low, high = low.where(above, middle), middle.where(above, high)
     _, powers = _powers_given_the_largest(values, dual, (low + high) / 2)
     return (powers / powers.sum(-1, keepdim=True)).masked_fill(excluded, 0.0)
+
+
+@torch.library.custom_op("regattn_allennlp::squared_p_norm_max", mutates_args=())
+def _compiled_weights(values: Tensor, exponent: float) -> Tensor:
+    """`_weights` as one operation for torch.compile, which would unroll the steps and take a minute over them."""
+    return _weights(values, exponent)
+
+
+@_compiled_weights.register_fake
+def _(values: Tensor, exponent: float) -> Tensor:
+    return torch.empty_like(values)
 
 
 def _powers_given_the_largest(values: Tensor, dual: float, largest: Tensor) -> tuple[Tensor, Tensor]:
