@@ -143,7 +143,7 @@ class _Solution(torch.autograd.Function):
             return None, gradient, *(None for _ in parameters)
         # On the support the values less Omega's slopes are equal: a change of the slopes is one of -values.
         weights, support = _away_from_0(weights), weights != 0
-        _, pull = torch.func.vjp(lambda *parameters: ctx.omega.slopes(weights, *parameters), *parameters)
+        pull = torch.func.vjp(lambda *parameters: ctx.omega.slopes(weights, *parameters), *parameters)[1]
         return None, gradient, *pull(-gradient.where(support, 0))
 
     @staticmethod
@@ -156,10 +156,10 @@ class _Solution(torch.autograd.Function):
                 torch.zeros_like(parameter) if tangent is None else tangent
                 for parameter, tangent in zip(parameters, changes, strict=True)
             )
-            _, slopes = torch.func.jvp(
+            of_parameters = torch.func.jvp(
                 lambda *parameters: ctx.omega.slopes(away, *parameters), tuple(parameters), tangents
             )
-            change = change - slopes.where(support, 0)
+            change = change - of_parameters[1].where(support, 0)
         return _jacobian_product(ctx.omega, weights, parameters, change)
 
     @staticmethod
@@ -215,8 +215,8 @@ def _weights(omega: _Omega, values: Tensor, parameters: tuple[Tensor, ...]) -> T
 
         slope_i - v_i + t - z_i = 0,    p_i * z_i = mu,    sum p = 1,    p >= 0,    z >= 0
 
-    have to come near 0 for weights that do, and z_i near -v_i for others. Each step is one of Newton's method for these
-    equations, with mu a tenth of what it is at present; the last one is with mu = 0.
+    have to come much nearer to 0 than that. Each step is one of Newton's method for these equations, with mu a tenth
+    of what it is at present; the last ones are without z, for the weights that are not 0.
     """
     dtype = values.dtype
     precision = torch.finfo(dtype).eps
@@ -309,8 +309,8 @@ def _weights(omega: _Omega, values: Tensor, parameters: tuple[Tensor, ...]) -> T
     failed = solvable & ~converged.squeeze(-1)
     if failed.any():
         warnings.warn(
-            f"{int(failed.sum())} of {failed.numel()} rows did not converge and are NaN: is the omega_function strictly "
-            "convex and twice differentiable?",
+            f"{int(failed.sum())} of {failed.numel()} rows did not converge and are NaN: is the omega_function "
+            "strictly convex and twice differentiable?",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -335,8 +335,8 @@ class CustomMax(RegularizedMax):
     # Parameters
 
     omega_function : Callable or str
-        See `custom_max`. A string is the dotted path of a function, or of a class, of which an instance is made without
-        arguments: a `torch.nn.Module` with parameters to learn, for example. A module becomes a submodule.
+        See `custom_max`. A string is the dotted path of a function, or of a class, of which an instance is made
+        without arguments: a `torch.nn.Module` with parameters to learn, for example. A module becomes a submodule.
     gamma, dim, learn_gamma
         See `RegularizedMax`.
     """
@@ -386,7 +386,8 @@ class CustomMax(RegularizedMax):
         computed_scores = scores.to(COMPUTE_DTYPES[scores.dtype])
         weights = self(computed_scores, mask)
         linear = (weights * computed_scores.masked_fill(~included, 0.0)).sum(self.dim)
-        return (linear - self._by_row(self.gamma, scores) * self.omega(weights, included)).to(scores.dtype)
+        gamma: Any = self._by_row(self.gamma, scores)
+        return (linear - gamma * self.omega(weights, included)).to(scores.dtype)
 
     def _omega_parameters(self) -> list[torch.nn.Parameter]:
         return list(self.omega_function.parameters()) if isinstance(self.omega_function, torch.nn.Module) else []

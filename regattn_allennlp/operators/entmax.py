@@ -46,8 +46,8 @@ def entmax(
     any number of dimensions; `mask` of dtype bool, broadcastable to `scores`, false where the weight is 0; `dim` the
     dimension along which the weights sum to 1; `gamma` > 0, the regularization; `alpha` >= 1. Both may be tensors that
     broadcast to `scores` with size 1 at `dim`, one for each row or head, and may require gradients (that by alpha is
-    that of Correia, Niculae & Martins 2019, arXiv 1909.00015, section 3.2). Where such an alpha is not a finite number,
-    1 or above, the row's weights are NaN.
+    that of Correia, Niculae & Martins 2019, arXiv 1909.00015, section 3.2). Where such an alpha is not a finite
+    number, 1 or above, the row's weights are NaN.
 
     Returns the weights in the shape and dtype of `scores`.
     """
@@ -78,12 +78,11 @@ class _Solution(torch.autograd.Function):
     def forward(values: Tensor, alpha: float | Tensor) -> Tensor:
         if values.numel() == 0:
             return values.clone()
-        if not isinstance(alpha, Tensor):
-            order = alpha - 1
-            if order == 0.5:
-                return _weights_at_1_5(values)
-        else:
+        order = alpha - 1
+        if isinstance(alpha, Tensor):
             order = (alpha - 1).where((alpha >= 1) & (alpha < math.inf), math.nan)
+        elif alpha == 1.5:
+            return _weights_at_1_5(values)
         if not torch.compiler.is_compiling():
             return _weights(values, order)
         return _compiled_weights(values, *((None, order) if isinstance(order, Tensor) else (order, None)))

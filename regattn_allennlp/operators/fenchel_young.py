@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +88,7 @@ def fenchel_young_loss(
         present = (present - largest).masked_fill(~included, 0.0)
 
     reachable = target.masked_fill(~included, 0.0)
-    gamma = regularized_max._by_row(regularized_max.gamma, scores)
+    gamma: Any = regularized_max._by_row(regularized_max.gamma, scores)
     omega = regularized_max.omega(reachable, included)
     loss = regularized_max.value(present, included) + gamma * omega - (present * reachable).sum(dim)
     # Not below 0 by a rounding error, which must not change the gradient.
@@ -145,7 +146,7 @@ def _check_distribution(target: Tensor, included: Tensor, dim: int) -> None:
     valid = ((sums - 1).abs() <= SUM_TOLERANCES[target.dtype]) | ~included.any(dim)
     if _is_known_to_fail(valid):
         wrong = sums[~valid][0].item()
-        raise ValueError(f"target must be a distribution, which sums to 1 along dim {dim}, but one sums to {wrong:.6g}")
+        raise ValueError(f"target must be a distribution, with sum 1 along dim {dim}, but one has sum {wrong:.6g}")
 
 
 def _is_known_to_fail(valid: Tensor) -> bool:

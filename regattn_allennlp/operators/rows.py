@@ -117,7 +117,7 @@ def scaled_rows(rows: Tensor, gamma: float | Tensor) -> Tensor:
     excluded = rows == -math.inf
     present = rows.masked_fill(excluded, 0.0)
     maximum = rows.detach().amax(-1, keepdim=True) if rows.size(-1) else rows.new_zeros(rows.size(0), 1)
-    maximum = maximum.masked_fill(maximum == -math.inf, 0.0)
+    maximum = maximum.masked_fill(maximum == -math.inf, 0.0).masked_fill(maximum == math.inf, math.nan)
     if isinstance(gamma, Tensor):
         gamma = gamma.where((gamma > 0) & (gamma < math.inf), math.nan)
     else:

@@ -132,7 +132,7 @@ def _jacobian_product(weights: Tensor, exponent: float, vector: Tensor) -> Tenso
 
         K = (||p||^(q - 2) * diag(p^(2 - q)) - (2 - q) * ||p||^(-2) * p p^T) / (q - 1)
 
-    by the formula of Sherman and Morrison, the Hessian being a diagonal matrix and a product of one vector with itself.
+    by the formula of Sherman and Morrison: the Hessian is a diagonal matrix and the product of a vector with itself.
     """
     support = weights != 0
     logarithms = weights.where(support, 1).log()
