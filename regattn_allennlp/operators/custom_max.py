@@ -80,7 +80,8 @@ def custom_max(
     return solve_rows(solve, scores, mask, dim, gamma=gamma)
 
 
-@torch.compiler.disable
+# torch.compiler.disable, which would import the whole compiler here and now, for seconds; this does when it is called.
+@torch._disable_dynamo
 def _solve(values: Tensor, omega_function: OmegaFunction) -> Tensor:
     parameters = dict(omega_function.named_parameters()) if isinstance(omega_function, torch.nn.Module) else {}
     return _Solution.apply(_Omega(omega_function, tuple(parameters)), values, *parameters.values())
@@ -116,7 +117,9 @@ class _Omega:
     def curvatures(self, weights: Tensor, *parameters: Tensor) -> Tensor:
         """The Hessians: shape (num_rows, row_length, row_length)."""
         with torch.autocast(weights.device.type, enabled=False):
-            return torch.vmap(torch.func.hessian(lambda row: self.of_row(row, *parameters)))(weights)
+            # Reverse mode twice: forward mode may be in use outside, and it does not nest.
+            gradient = torch.func.grad(lambda row: self.of_row(row, *parameters))
+            return torch.vmap(torch.func.jacrev(gradient))(weights)
 
 
 class _Solution(torch.autograd.Function):
@@ -156,10 +159,10 @@ class _Solution(torch.autograd.Function):
                 torch.zeros_like(parameter) if tangent is None else tangent
                 for parameter, tangent in zip(parameters, changes, strict=True)
             )
-            of_parameters = torch.func.jvp(
-                lambda *parameters: ctx.omega.slopes(away, *parameters), tuple(parameters), tangents
-            )
-            change = change - of_parameters[1].where(support, 0)
+            # Forward mode does not nest: the transpose of the transpose.
+            pull = torch.func.vjp(lambda *parameters: ctx.omega.slopes(away, *parameters), *parameters)[1]
+            push = torch.func.vjp(pull, torch.zeros_like(away))[1]
+            change = change - push(tangents)[0].where(support, 0)
         return _jacobian_product(ctx.omega, weights, parameters, change)
 
     @staticmethod

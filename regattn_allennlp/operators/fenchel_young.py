@@ -40,7 +40,9 @@ def fenchel_young_loss(
         Any number of dimensions; the operator's `dim` is that of the classes. Half precision is computed in float32.
     target : Tensor
         Either of dtype int64, in the shape of `scores` without the operator's `dim`: the index of the true class; or
-        floating point, in the shape of `scores`: a distribution along `dim`, which may require a gradient.
+        floating point, in the shape of `scores`: a distribution along `dim`. It may require a
+        gradient, which is right but for a constant in each row, for the target's sum is 1: as long as it is made by a
+        softmax or the like.
     regularized_max : RegularizedMax
         What `gamma` and Omega are, and may learn them.
     mask : Tensor, optional
