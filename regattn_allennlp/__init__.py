@@ -8,29 +8,45 @@ the plugin's parts with `--include-package regattn_allennlp` or a `.allennlp_plu
 import sys
 
 from regattn_allennlp.operators import (
+    CustomMax,
+    Entmax,
+    FenchelYoungLoss,
     Fusedmax,
     Oscarmax,
     RegularizedMax,
     Softmax,
     Sparsemax,
+    SquaredPNormMax,
+    custom_max,
+    entmax,
+    fenchel_young_loss,
     fusedmax,
     oscarmax,
     softmax,
     sparsemax,
+    squared_p_norm_max,
 )
 from regattn_allennlp.version import VERSION as __version__
 
 __all__ = [
+    "CustomMax",
+    "Entmax",
+    "FenchelYoungLoss",
     "Fusedmax",
     "Oscarmax",
     "RegularizedMax",
     "Softmax",
     "Sparsemax",
+    "SquaredPNormMax",
     "__version__",
+    "custom_max",
+    "entmax",
+    "fenchel_young_loss",
     "fusedmax",
     "oscarmax",
     "softmax",
     "sparsemax",
+    "squared_p_norm_max",
 ]
 
 # --include-package imports all modules of a package, a plugins file only the package: then the rest is fetched here.

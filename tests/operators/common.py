@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from regattn_allennlp import RegularizedMax
 
-NAMES = ["softmax", "sparsemax", "fusedmax", "oscarmax"]
+NAMES = ["softmax", "sparsemax", "fusedmax", "oscarmax", "entmax", "squared_p_norm_max"]
 
 every_operator = pytest.mark.parametrize("name", NAMES)
 
@@ -19,7 +19,7 @@ property_test = settings(deadline=None, derandomize=True, max_examples=50)
 
 
 def build(name: str, gamma: float = 1.0, lam: float = 0.1, dim: int = -1) -> RegularizedMax:
-    """The operator of this name; softmax and sparsemax have no `lam`."""
+    """The operator of this name; only fusedmax and oscarmax have a `lam`."""
     regularization = {"lam": lam} if name in ("fusedmax", "oscarmax") else {}
     return RegularizedMax.by_name(name)(gamma=gamma, dim=dim, **regularization)
 
@@ -39,6 +39,10 @@ def omega_by_definition(name: str, weights: list[float], lam: float) -> float:
     """Omega of one row without masked positions, written as in its definition."""
     if name == "softmax":
         return sum(weight * math.log(weight) for weight in weights if weight > 0)
+    if name == "entmax":
+        return sum(weight**1.5 - weight for weight in weights) / 0.75
+    if name == "squared_p_norm_max":
+        return sum(weight**1.5 for weight in weights) ** (2 / 1.5) / 2
     omega = sum(weight**2 for weight in weights) / 2
     if name == "fusedmax":
         omega += lam * sum(abs(after - before) for before, after in itertools.pairwise(weights))

@@ -3,10 +3,17 @@ import torch
 from torch.testing import assert_close
 
 import regattn_allennlp
-from regattn_allennlp import Fusedmax, Oscarmax, RegularizedMax, Softmax, Sparsemax
+from regattn_allennlp import Entmax, Fusedmax, Oscarmax, RegularizedMax, Softmax, Sparsemax, SquaredPNormMax
 from tests.operators.common import NAMES, build, every_operator, omega_by_definition, random_mask, random_scores
 
-CLASSES = {"softmax": Softmax, "sparsemax": Sparsemax, "fusedmax": Fusedmax, "oscarmax": Oscarmax}
+CLASSES = {
+    "softmax": Softmax,
+    "sparsemax": Sparsemax,
+    "fusedmax": Fusedmax,
+    "oscarmax": Oscarmax,
+    "entmax": Entmax,
+    "squared_p_norm_max": SquaredPNormMax,
+}
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+from regattn_allennlp.modules.attention.custom_max_attention import CustomMaxAttention
+from regattn_allennlp.modules.attention.entmax_attention import EntmaxAttention
 from regattn_allennlp.modules.attention.fusedmax_attention import FusedmaxAttention
 from regattn_allennlp.modules.attention.oscarmax_attention import OscarmaxAttention
 from regattn_allennlp.modules.attention.regularized_attention import (
@@ -7,13 +9,17 @@ from regattn_allennlp.modules.attention.regularized_attention import (
 )
 from regattn_allennlp.modules.attention.softmax_attention import SoftmaxAttention
 from regattn_allennlp.modules.attention.sparsemax_attention import SparsemaxAttention
+from regattn_allennlp.modules.attention.squared_p_norm_max_attention import SquaredPNormMaxAttention
 
 __all__ = [
+    "CustomMaxAttention",
+    "EntmaxAttention",
     "FusedmaxAttention",
     "OscarmaxAttention",
     "RegularizedAttention",
     "SoftmaxAttention",
     "SparsemaxAttention",
+    "SquaredPNormMaxAttention",
     "learned_regularization",
     "require_regularized_attention",
 ]

@@ -244,9 +244,7 @@ def check_against_oracle(gpu, name, scores, mask, gamma, lams):
             number = blocks[row].numpy()
             np.testing.assert_array_equal(number != 0, supported)
             assert (number[supported] >= 1).all()
-            np.testing.assert_array_equal(
-                same_blocks(number[supported]), same_blocks(expected_blocks[supported])
-            )
+            np.testing.assert_array_equal(same_blocks(number[supported]), same_blocks(expected_blocks[supported]))
             product = jacobian_matrix(expected * supported, expected_blocks, gamma) @ upstream[row].numpy()
             np.testing.assert_allclose(products[row], product, rtol=0, atol=1e-10)
 

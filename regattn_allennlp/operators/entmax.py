@@ -1,0 +1,309 @@
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regattn_allennlp.operators.regularized_max import RegularizedMax
+from regattn_allennlp.operators.rows import COMPUTE_DTYPES, check_gamma, check_number, scaled, solve_rows
+from regattn_allennlp.operators.softmax import softmax
+from regattn_allennlp.operators.sparsemax import sparsemax
+
+# alpha - 1 divides. This stands for 0: all results are the same, for float32 too, and nothing overflows.
+LEAST_ORDER = 1e-30
+
+
+def check_alpha(alpha: float | Tensor) -> None:
+    if not isinstance(alpha, Tensor):
+        check_number("alpha", alpha)
+        if not 1 <= alpha < math.inf:
+            raise ValueError(f"alpha must be a finite number, 1 or above, but is {alpha}")
+    elif alpha.dtype not in COMPUTE_DTYPES:
+        raise TypeError(f"alpha, as a tensor, must be of floating point, but has dtype {alpha.dtype}")
+
+
+def entmax(
+    scores: Tensor,
+    mask: Tensor | None = None,
+    dim: int = -1,
+    gamma: float | Tensor = 1.0,
+    alpha: float | Tensor = 1.5,
+) -> Tensor:
+    """
+    Weights between those of softmax and sparsemax, and beyond (Peters, Niculae & Martins 2019, arXiv 1905.05702,
+    section 3): the solution of
+
+        argmax_{p in simplex} <p, x> - gamma * sum_i (p_i^alpha - p_i) / (alpha * (alpha - 1)),
+
+    the regularizer being the negative Tsallis entropy. At alpha = 1, in the limit, this is `softmax`, and at alpha = 2
+    `sparsemax`; from alpha just above 1 on, scores far enough below the largest get weight exactly 0: those
+    gamma / (alpha - 1) or more below it always.
+
+    At 1.5 the solution is computed in closed form, from sorted scores (section 4 of the paper); between, by Newton's
+    method to the precision of the dtype, in a number of steps that is enough for every row.
+
+    Parameters and errors are those of `RegularizedMax` and its `forward`: `scores` of any floating-point dtype and
+    any number of dimensions; `mask` of dtype bool, broadcastable to `scores`, false where the weight is 0; `dim` the
+    dimension along which the weights sum to 1; `gamma` > 0, the regularization; `alpha` >= 1. Both may be tensors that
+    broadcast to `scores` with size 1 at `dim`, one for each row or head, and may require gradients (that by alpha is
+    that of Correia, Niculae & Martins 2019, arXiv 1909.00015, section 3.2). Where such an alpha is not a finite
+    number, 1 or above, the row's weights are NaN.
+
+    Returns the weights in the shape and dtype of `scores`.
+    """
+    check_gamma(gamma)
+    check_alpha(alpha)
+    if not isinstance(alpha, Tensor):
+        if alpha == 1:
+            return softmax(scores, mask, dim, gamma)
+        if alpha == 2:
+            return sparsemax(scores, mask, dim, gamma)
+    return solve_rows(_solve, scores, mask, dim, gamma=gamma, alpha=alpha)
+
+
+def _solve(rows: Tensor, gamma: float | Tensor, alpha: float | Tensor) -> Tensor:
+    function = _Solution if torch.compiler.is_compiling() else _SolutionInForwardMode
+    return function.apply(scaled(rows, gamma), alpha)
+
+
+class _Solution(torch.autograd.Function):
+    """
+    The weights for gamma = 1, from `values` of shape (num_rows, row_length) as `scaled` gives them, and alpha, a
+    number or of shape (num_rows, 1). All derivatives are functions of the weights, so they have derivatives too.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(values: Tensor, alpha: float | Tensor) -> Tensor:
+        if values.numel() == 0:
+            return values.clone()
+        order = alpha - 1
+        if isinstance(alpha, Tensor):
+            order = (alpha - 1).where((alpha >= 1) & (alpha < math.inf), math.nan)
+        elif alpha == 1.5:
+            return _weights_at_1_5(values)
+        if not torch.compiler.is_compiling():
+            return _weights(values, order)
+        return _compiled_weights(values, *((None, order) if isinstance(order, Tensor) else (order, None)))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        _, alpha = inputs
+        ctx.alpha = None if isinstance(alpha, Tensor) else alpha
+        saved = (output, alpha if ctx.alpha is None else None)
+        ctx.save_for_backward(*saved)
+        ctx.save_for_forward(*saved)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple:  # type: ignore[override]
+        weights, alphas = ctx.saved_tensors
+        alpha = ctx.alpha if alphas is None else alphas
+        gradient = _jacobian_product(weights, alpha, upstream)
+        if not ctx.needs_input_grad[1]:
+            return gradient, None
+        return gradient, -(gradient * _slope_by_alpha(weights, alpha)).sum(-1, keepdim=True)
+
+
+class _SolutionInForwardMode(_Solution):
+    """`_Solution` with forward-mode differentiation, whose presence keeps torch.compile from tracing a Function."""
+
+    @staticmethod
+    def jvp(ctx: Any, values: Tensor | None, alpha: Tensor | None) -> Tensor:
+        weights, alphas = ctx.saved_tensors
+        change = torch.zeros_like(weights) if values is None else values
+        if alpha is not None:
+            change = change - alpha * _slope_by_alpha(weights, alphas)
+        return _jacobian_product(weights, ctx.alpha if alphas is None else alphas, change)
+
+
+def _weights_at_1_5(values: Tensor) -> Tensor:
+    """
+    p_i = max(v_i / 2 - t, 0)^2. If the largest k are the support, with mean m and squared distances from it that sum
+    to d, then t = m - sqrt((1 - d) / k); and it is the support if t is below these k and not below the others.
+    """
+    # The largest value is 0, so t >= -1: nothing changes for values below. And sums lose no digits to them.
+    halves = (values / 2).clamp(min=-1)
+    decreasing = halves.sort(dim=-1, descending=True).values
+    sizes = torch.arange(1, values.size(-1) + 1, device=values.device, dtype=values.dtype)
+    means = decreasing.cumsum(-1) / sizes
+    distances = decreasing.square().cumsum(-1) - sizes * means.square()
+    thresholds = means - ((1 - distances).clamp(min=0) / sizes).sqrt()
+    size = (decreasing > thresholds).sum(-1, keepdim=True)
+
+    # The running sums were exact enough to tell the support; for t the sums are taken anew, about the mean.
+    support = sizes <= size
+    mean = decreasing.where(support, 0).sum(-1, keepdim=True) / size
+    distance = (decreasing - mean).where(support, 0).square().sum(-1, keepdim=True)
+    threshold = mean - ((1 - distance).clamp(min=0) / size).sqrt()
+    return (halves - threshold).clamp(min=0).square().masked_fill(values == -math.inf, 0.0)
+
+
+def _weights(values: Tensor, order: float | Tensor) -> Tensor:
+    """
+    p_i = max(c + a * v_i, 0)^(1 / a), `order` a = alpha - 1, c such that they sum to 1. With l = log(c) / a, the
+    logarithm of the largest weight, log p_i = l + log1p(a * v_i / c) / a, which loses no digits for any a, and at
+    a = 0 is that of softmax.
+
+    If a <= 1, h(c) = ||p||_1^a, which is to be 1, is the (1 / a)-norm of max(c + a * v, 0). So it is convex, its slope
+    is between 1 and n^a for n weights, and Newton's method from above stays above. Each step divides (h - 1) * slope
+    by 4 or more, as it does for every convex function. From at most n^(2 a) they fall to the dtype's precision in
+    a * log2(n) + (the dtype's digits) / 2 steps; mostly it is there after six. If a > 1 the bracket of l is halved.
+    """
+    excluded = values == -math.inf
+    digits = -math.log2(torch.finfo(values.dtype).eps)
+    log2_length = math.log2(values.size(-1))
+    newton_steps, halvings = log2_length + digits / 2 + 2, digits + 5
+    if isinstance(order, Tensor):
+        num_steps = math.ceil(max(newton_steps, halvings))
+    else:
+        num_steps = math.ceil(newton_steps - (1 - order) * log2_length if order <= 1 else halvings)
+        order = values.new_full((1, 1), order)
+    order = order.clamp(min=LEAST_ORDER)
+
+    low = -excluded.logical_not().sum(-1, keepdim=True).clamp(min=1).to(values.dtype).log()
+    high = torch.zeros_like(low)
+    # The largest weight's logarithm, at first as large as it can be.
+    largest = high
+    for _ in range(num_steps):
+        top, ratios, weights = _weights_given_the_largest(values, order, largest)
+        total = weights.sum(-1, keepdim=True)
+        high, low = largest.where(total >= 1, high), largest.where(total < 1, low)
+        slope = (weights / (top * ratios)).masked_fill(ratios == 0, 0.0).sum(-1, keepdim=True)
+        step = -total * torch.expm1(-order * total.log()) / slope  # by which c falls
+        newton = largest + torch.log1p(-(step / top).clamp(max=0.999)) / order
+        largest = newton.where(order <= 1, (low + high) / 2)
+    _, _, weights = _weights_given_the_largest(values, order, largest)
+
+    # What rounding left over is shared as a last step would share it.
+    shares = torch.softmax(((1 - order) * weights.log()).masked_fill(weights == 0, -math.inf), dim=-1)
+    weights = (weights + (1 - weights.sum(-1, keepdim=True)) * shares).clamp(min=0)
+    return weights.masked_fill(excluded, 0.0)
+
+
+@torch.library.custom_op("regattn_allennlp::entmax", mutates_args=())
+def _compiled_weights(values: Tensor, order: float | None, orders: Tensor | None) -> Tensor:
+    """
+    `_weights` as one operation for torch.compile. Inside, a compiler would unroll the steps, for a minute, and anew
+    for each length that they depend on.
+    """
+    return _weights(values, order if orders is None else orders)  # type: ignore[arg-type]
+
+
+@_compiled_weights.register_fake
+def _(values: Tensor, order: float | None, orders: Tensor | None) -> Tensor:
+    return torch.empty_like(values)
+
+
+def _weights_given_the_largest(values: Tensor, order: Tensor, largest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From the logarithm of the largest weight: c, max(c + a * v, 0) / c, and the weights."""
+    top = (order * largest).exp().clamp(min=torch.finfo(values.dtype).tiny)
+    falls = (order * values / top).clamp(min=-1)
+    return top, 1 + falls, (largest + torch.log1p(falls) / order).exp()
+
+
+def _jacobian_product(weights: Tensor, alpha: float | Tensor, vector: Tensor) -> Tensor:
+    """(diag(s) - s s^T / sum(s)) times the vector, where s = p^(2 - alpha) on the support and 0 elsewhere."""
+    logarithms, support = _logarithms(weights)
+    # Above alpha = 2 small weights would overflow.
+    limit = math.log(torch.finfo(weights.dtype).max) / 2
+    s = ((2 - alpha) * logarithms).clamp(max=limit).exp().where(support, 0)
+    vector = vector.where(support, 0)
+    total = s.sum(-1, keepdim=True)
+    mean = (s * vector).sum(-1, keepdim=True) / total.where(total != 0, 1)
+    return s * (vector - mean)
+
+
+def _slope_by_alpha(weights: Tensor, alpha: float | Tensor) -> Tensor:
+    """
+    How the slope of Omega, (p_i^a - 1) / a with a = alpha - 1 but for a constant, changes with alpha; 0 where p is 0.
+    """
+    logarithms, support = _logarithms(weights)
+    return (logarithms.square() * exponential_moment(1, (alpha - 1) * logarithms)).where(support, 0)
+
+
+def _logarithms(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The logarithms of the weights, 0 where they are 0, without NaN in any derivative; and where they are not 0."""
+    support = weights != 0
+    return weights.where(support, 1).log(), support
+
+
+def exponential_moment(power: int, x: Tensor) -> Tensor:
+    """
+    The integral of t^power * exp(x * t) over t from 0 to 1, which is the derivative of that with one power less:
+    (exp(x) - 1) / x for power 0, (x * exp(x) - exp(x) + 1) / x^2 for 1. Exact near 0 too, with all derivatives.
+    """
+    near = x.abs() < 0.5
+    small = x.where(near, 0)
+    series = torch.zeros_like(x)
+    for degree in reversed(range(15)):
+        series = series * small + 1 / (math.factorial(degree) * (degree + power + 1))
+    large = x.where(~near, 1)
+    moment = torch.expm1(large) / large
+    for lower in range(power):
+        moment = (large.exp() - (lower + 1) * moment) / large
+    return series.where(near, moment)
+
+
+@RegularizedMax.register("entmax")
+class Entmax(RegularizedMax):
+    """
+    `entmax` as a module: Omega(p) = sum_i (p_i^alpha - p_i) / (alpha * (alpha - 1)), at alpha = 1 its limit
+    sum_i p_i log p_i.
+
+    # Parameters
+
+    gamma, dim, learn_gamma
+        See `RegularizedMax`.
+    alpha : float or Tensor, optional (default = 1.5)
+        1 or above: softmax is 1, sparsemax is 2. A tensor must broadcast to the scores with size 1 at `dim`: one
+        alpha for each row, or head; it may require a gradient.
+    learn_alpha : bool, optional (default = False)
+        Make alpha a parameter of the module, kept above 1; `alpha` is where it starts.
+    """
+
+    shape_parameter = "alpha"
+
+    def __init__(
+        self,
+        gamma: float | Tensor = 1.0,
+        alpha: float | Tensor = 1.5,
+        dim: int = -1,
+        learn_gamma: bool = False,
+        learn_alpha: bool = False,
+    ) -> None:
+        super().__init__(gamma, dim, learn_gamma)
+        check_alpha(alpha)
+        self.set_regularization("alpha", alpha, learn_alpha)
+
+    @property
+    def alpha(self) -> float | Tensor:
+        return self.get_regularization("alpha")
+
+    def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+        return entmax(scores, mask, self.dim, self.gamma, self.alpha)
+
+    def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+        alpha = self._alpha_of(weights)
+        logarithms, support = _logarithms(weights)
+        # p * ((p^a - 1) / a) / alpha, a = alpha - 1. At p = 0 the slope is -1 / (a * alpha).
+        terms = weights * logarithms * exponential_moment(0, (alpha - 1) * logarithms) / alpha
+        slope_at_0 = -1 / (_at_least(LEAST_ORDER, alpha - 1) * alpha)
+        return terms.where(support, weights * slope_at_0).sum(self.dim)
+
+    def omega_slope(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+        alpha = self._alpha_of(weights)
+        logarithms, _ = _logarithms(weights)
+        order = (alpha - 1) * logarithms
+        by_order = logarithms.square() * exponential_moment(1, order) / alpha
+        by_factor = -logarithms * exponential_moment(0, order) / alpha**2
+        return (weights * (by_order + by_factor)).sum(self.dim)
+
+    def _alpha_of(self, weights: Tensor) -> float | Tensor:
+        """alpha in a shape that broadcasts to the weights."""
+        alpha = self._by_row(self.alpha, weights)
+        return alpha.unsqueeze(self.dim) if isinstance(alpha, Tensor) else self.alpha
+
+
+def _at_least(bound: float, value: float | Tensor) -> float | Tensor:
+    return value.clamp(min=bound) if isinstance(value, Tensor) else max(value, bound)
