@@ -84,7 +84,7 @@ def proximal_total_variation(values: np.ndarray) -> np.ndarray:
 def proximal_oscar(values: np.ndarray) -> np.ndarray:
     order = np.argsort(-values, kind="stable")
     sums, ends = np.empty(len(values)), np.empty(len(values), np.int64)
-    num_groups = cpu._group(-values[order], len(values), float(values[order[0]]), 1.0, LAM, sums, ends)
+    num_groups = cpu._group(-values[order][None], 0, len(values), float(values[order[0]]), 1.0, LAM, sums, ends)
     sizes = np.diff(ends[:num_groups], prepend=0)
     solution = np.empty(len(values))
     solution[order] = np.repeat(sums[:num_groups] / sizes, sizes)
@@ -110,17 +110,17 @@ def operators_to_time(device: str) -> dict[str, Operator]:
     return operators
 
 
-def time_once(operator: Operator, scores: Tensor, mask: Tensor | None, upstream: Tensor) -> float:
-    """Seconds for the weights and their gradient."""
+def time_calls(operator: Operator, scores: Tensor, mask: Tensor | None, upstream: Tensor, num_calls: int) -> float:
+    """Seconds for the weights and their gradient, the mean of so many calls in a row."""
     if scores.is_cuda:
         torch.cuda.synchronize()
     start = time.perf_counter()
-    operator(scores, mask).backward(upstream)
+    for _ in range(num_calls):
+        operator(scores, mask).backward(upstream)
+        scores.grad = None
     if scores.is_cuda:
         torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
-    scores.grad = None
-    return seconds
+    return (time.perf_counter() - start) / num_calls
 
 
 def time_all(
@@ -135,15 +135,18 @@ def time_all(
         lengths = torch.randint(shape[1] // 2, shape[1] + 1, (shape[0], 1), generator=generator)
         mask = (torch.arange(shape[1]) < lengths).to(device)
     operators = operators_to_time(device)
-    for operator in operators.values():
-        time_once(operator, scores, mask, upstream)  # compiles
-    once = {name: time_once(operator, scores, mask, upstream) for name, operator in operators.items()}
-    num_rounds = {name: max(3, min(500, int(seconds_per_operator / first))) for name, first in once.items()}
+    turns = {}
+    for name, operator in operators.items():
+        time_calls(operator, scores, mask, upstream, 1)  # compiles
+        once = time_calls(operator, scores, mask, upstream, 1)
+        num_calls = max(1, min(20, int(0.01 / once)))
+        turns[name] = num_calls, max(3, min(100, int(seconds_per_operator / (once * num_calls))))
     times: dict[str, list[float]] = {name: [] for name in operators}
-    for round_number in range(max(num_rounds.values())):
+    for round_number in range(max(num_rounds for _, num_rounds in turns.values())):
         for name, operator in operators.items():
-            if round_number < num_rounds[name]:
-                times[name].append(time_once(operator, scores, mask, upstream))
+            num_calls, num_rounds = turns[name]
+            if round_number < num_rounds:
+                times[name].append(time_calls(operator, scores, mask, upstream, num_calls))
     return times
 
 

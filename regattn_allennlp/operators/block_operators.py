@@ -68,6 +68,13 @@ def _apply(name: str, *arguments: Any) -> Any:
 
 
 def _apply_below_autograd(name: str, arguments: tuple) -> Any:
+    rows = arguments[0]
+    if (
+        type(rows) in (Tensor, torch.nn.Parameter)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(rows)
+        and torch._C._len_torch_dispatch_stack() == 0
+    ):
+        return IMPLEMENTATIONS[name](*arguments)  # nothing is traced, simulated or batched: no dispatcher is needed
     with torch._C._AutoDispatchBelowAutograd():
         return OPERATORS[name](*arguments)
 
@@ -211,6 +218,14 @@ def _jacobian(vector: Tensor, blocks: Tensor, gamma: float) -> Tensor:
     return _kernels(vector).block_jacobian_rows(vector, blocks, gamma)
 
 
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
+    "sparsemax": _sparsemax,
+    "fusedmax": _fusedmax,
+    "oscarmax": _oscarmax,
+    "jacobian": _jacobian,
+}
+
+
 def _fake_like_first(first: Tensor, *_: Any) -> Tensor:
     return first.new_empty(first.shape)
 
@@ -219,9 +234,9 @@ def _fake_weights_and_blocks(scores: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return scores.new_empty(scores.shape), scores.new_empty(scores.shape, dtype=torch.int32)
 
 
-def _register(name: str, function: Any, fake: Any, setup_context: Any, backward: Any) -> None:
+def _register(name: str, fake: Callable, setup_context: Callable, backward: Callable) -> None:
     qualified_name = f"regattn_allennlp::{name}"
-    _library.impl(name, function, "CompositeExplicitAutograd")
+    _library.impl(name, IMPLEMENTATIONS[name], "CompositeExplicitAutograd")
     torch.library.register_fake(qualified_name, fake, lib=_library)
     torch.library.register_autograd(qualified_name, backward, setup_context=setup_context, lib=_library)
 
@@ -251,12 +266,9 @@ def _backward(ctx: Any, *upstream: Tensor) -> tuple:
     return _Solution.backward(ctx, *upstream)[1:]  # without the name
 
 
-_register("sparsemax", _sparsemax, _fake_like_first, _setup("sparsemax"), _backward)
-_register("fusedmax", _fusedmax, _fake_weights_and_blocks, _setup("fusedmax"), _backward)
-_register("oscarmax", _oscarmax, _fake_weights_and_blocks, _setup("oscarmax"), _backward)
-_register("jacobian", _jacobian, _fake_like_first, _Jacobian.setup_context, _Jacobian.backward)
+_register("sparsemax", _fake_like_first, _setup("sparsemax"), _backward)
+_register("fusedmax", _fake_weights_and_blocks, _setup("fusedmax"), _backward)
+_register("oscarmax", _fake_weights_and_blocks, _setup("oscarmax"), _backward)
+_register("jacobian", _fake_like_first, _Jacobian.setup_context, _Jacobian.backward)
 
-OPERATORS = {
-    name: getattr(torch.ops.regattn_allennlp, name).default
-    for name in ("sparsemax", "fusedmax", "oscarmax", "jacobian")
-}
+OPERATORS = {name: getattr(torch.ops.regattn_allennlp, name).default for name in IMPLEMENTATIONS}

@@ -17,90 +17,83 @@ from torch import Tensor
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
-# Rows are shared among threads from this many scores on: below, starting a thread costs more than it saves.
-SCORES_PER_THREAD = 65536
+# Each thread gets at least this many scores. Fewer are solved sooner by one alone: threads have to be started, and to
+# wait where PyTorch's own, with nothing left to do, still keep the other cores busy.
+SCORES_PER_THREAD = 2**20
 
 
 @compiled
 def _problem(scores, mask, row, buffer):
-    """The row's scores, -inf where they are not in the problem."""
+    """The row's scores, -inf where they are not in the problem, as a row of a matrix: this and the row's number."""
     if mask is None:
-        return scores[row]
-    for position in range(buffer.size):
-        buffer[position] = scores[row, position] if mask[row, position] else -np.inf
-    return buffer
+        return scores, row
+    for position in range(scores.shape[1]):
+        buffer[0, position] = scores[row, position] if mask[row, position] else -np.inf
+    return buffer, 0
 
 
 @compiled
-def _maximum(problem):
+def _maximum(problem, problem_row):
     """The row's maximum, and whether it has a solution: it has none with NaN or +inf in it."""
     maximum = problem.dtype.type(-np.inf)
     has_solution = True
-    for score in problem:
+    for position in range(problem.shape[1]):
+        score = problem[problem_row, position]
         maximum = score if score > maximum else maximum
         has_solution &= score < np.inf
     return np.float64(maximum), has_solution
 
 
 @compiled
-def _count_included(problem):
-    count = 0
-    for score in problem:
-        count += score > -np.inf
-    return count
-
-
-@compiled
-def _fail(problem, weights, blocks):
+def _fail(problem, problem_row, weights, blocks, row):
     """The answer for a row that has no solution: NaN at every position that is in the problem."""
-    for position in range(problem.size):
-        is_included = problem[position] != -np.inf
-        weights[position] = np.nan if is_included else 0.0
+    for position in range(problem.shape[1]):
+        is_included = problem[problem_row, position] != -np.inf
+        weights[row, position] = np.nan if is_included else 0.0
         if blocks is not None:
-            blocks[position] = -1 if is_included else 0
+            blocks[row, position] = -1 if is_included else 0
 
 
 @compiled
-def _gather(problem, maximum, gamma, bound, values, positions, ranks):
+def _gather(problem, problem_row, row, maximum, gamma, bound, values, positions, ranks, weights):
     """
     Copy the values (x - max x) / gamma that are above `bound` to the front of `values`, where they came from to
-    `positions`, and, where asked for, how many of the problem's scores stand before each to `ranks`. Returns how many
-    values there are.
+    `positions`, and how many of the problem's scores stand before each to `ranks`; fill `weights` with 0. Returns how
+    many values there are, and how many scores the problem has.
     """
     limit = maximum + gamma * bound
     limit -= 1e-9 * (abs(maximum) - gamma * bound)  # a few candidates too many do no harm, one too few does
     limit = max(limit, -1.7976931348623157e308)  # not -inf, which is not in the problem
     count = 0
     rank = 0
-    for position in range(problem.size):
-        score = problem[position]
+    for position in range(problem.shape[1]):
+        score = problem[problem_row, position]
         values[count] = score - maximum
         positions[count] = position
-        if ranks is not None:
-            ranks[count] = rank
-            rank += score > -np.inf
+        ranks[count] = rank
+        weights[row, position] = 0.0
+        rank += score > -np.inf
         count += score >= limit
     for k in range(count):
         value = values[k] / gamma
         values[k] = value if value > bound - 1.0 else bound - 1.0
-    return count
+    return count, rank
 
 
 @compiled
-def _project_on_simplex(values, count, maximum):
+def _project_on_simplex(values, count):
     """
-    Replace `values[:count]` by their projection on the simplex: max(z - t, 0), t such that the sum is 1. Michelot's
-    method (1986): t from all candidates, drop those at or below t, until none is dropped.
+    Replace `values[:count]`, of which the largest is 0, by their projection on the simplex: max(z - t, 0), t such that
+    the sum is 1. Michelot's method (1986): t from all candidates, drop those at or below t, until none is dropped.
     """
-    threshold = -1.0  # of the values less their maximum: one value alone would get all the weight
+    threshold = -1.0  # one value alone would get all the weight
     num_active = count + 1
     while True:
         total = 0.0
         num_above = 0
         for k in range(count):
-            value = values[k] - maximum
-            is_above = value > threshold
-            total += value if is_above else 0.0
+            is_above = values[k] > threshold
+            total += values[k] if is_above else 0.0
             num_above += is_above
         # Fewer every time, but for rounding: that may let a dropped candidate in again, and must not go on forever.
         if num_above >= num_active:
@@ -108,27 +101,27 @@ def _project_on_simplex(values, count, maximum):
         num_active = num_above
         threshold = (total - 1.0) / num_active
     for k in range(count):
-        value = values[k] - maximum - threshold
+        value = values[k] - threshold
         values[k] = value if value > 0.0 else 0.0
 
 
 @compiled
 def sparsemax_numpy(scores, mask, gamma, weights):
     num_rows, length = scores.shape
-    buffer = np.empty(length, scores.dtype)
+    buffer = np.empty((1, length), scores.dtype)
     values = np.empty(length + 1, np.float64)
     positions = np.empty(length + 1, np.int64)
+    ranks = np.empty(length + 1, np.int64)
     for row in range(num_rows):
-        problem = _problem(scores, mask, row, buffer)
-        maximum, has_solution = _maximum(problem)
+        problem, problem_row = _problem(scores, mask, row, buffer)
+        maximum, has_solution = _maximum(problem, problem_row)
         if not has_solution:
-            _fail(problem, weights[row], None)
+            _fail(problem, problem_row, weights, None, row)
             continue
-        weights[row, :] = 0.0
-        if maximum == -np.inf:
+        count, _ = _gather(problem, problem_row, row, maximum, gamma, -1.0, values, positions, ranks, weights)
+        if count == 0:
             continue
-        count = _gather(problem, maximum, gamma, -1.0, values, positions, None)
-        _project_on_simplex(values, count, 0.0)
+        _project_on_simplex(values, count)
         for k in range(count):
             weights[row, positions[k]] = values[k]
 
@@ -136,39 +129,42 @@ def sparsemax_numpy(scores, mask, gamma, weights):
 @compiled
 def fusedmax_numpy(scores, mask, gamma, lams, weights, blocks):
     num_rows, length = scores.shape
-    buffer = np.empty(length, scores.dtype)
+    buffer = np.empty((1, length), scores.dtype)
     values = np.empty(length + 1, np.float64)
     positions = np.empty(length + 1, np.int64)
     ranks = np.empty(length + 1, np.int64)
     run_starts = np.empty(length + 1, np.int64)
-    first = np.empty(length, np.int64)
+    first = np.empty(length + 1, np.int64)
     lower = np.empty(length, np.float64)
     upper = np.empty(length, np.float64)
     knots = np.empty((3, 2 * length), np.float64)
+    blocks[:] = 0
     for row in range(num_rows):
         lam = lams[row if lams.size > 1 else 0]
-        problem = _problem(scores, mask, row, buffer)
-        maximum, has_solution = _maximum(problem)
+        problem, problem_row = _problem(scores, mask, row, buffer)
+        maximum, has_solution = _maximum(problem, problem_row)
         if not has_solution or not 0.0 <= lam < np.inf:
-            _fail(problem, weights[row], blocks[row])
-            continue
-        weights[row, :] = 0.0
-        blocks[row, :] = 0
-        if maximum == -np.inf:
+            _fail(problem, problem_row, weights, blocks, row)
             continue
         # A score below this bound has weight 0, and no weight changes if it is lowered to minus infinity: the runs
         # between such scores are problems of their own. The lowered neighbours pull a run's ends down, by lam each.
-        count = _gather(problem, maximum, gamma, -1.0 - 4.0 * lam, values, positions, ranks)
-        last_rank = (_count_included(problem) if mask is not None or count < length else length) - 1
+        bound = -1.0 - 4.0 * lam
+        count, num_included = _gather(
+            problem, problem_row, row, maximum, gamma, bound, values, positions, ranks, weights
+        )
+        if count == 0:
+            continue
+        ranks[count] = -1  # follows none
         num_runs = 0
-        rank_before = -1
+        rank_before = -2
         for k in range(count):
             rank = ranks[k]
-            starts_run = (rank != rank_before + 1) | (k == 0)
+            starts_run = rank != rank_before + 1
+            ends_run = ranks[k + 1] != rank + 1
             run_starts[num_runs] = k
             num_runs += starts_run
-            ends_run = (k == count - 1) or (ranks[k + 1] != rank + 1)
-            values[k] -= lam * ((starts_run & (rank > 0)) + (ends_run & (rank < last_rank)))
+            num_pulls = (starts_run & (rank > 0)) + (ends_run & (rank + 1 < num_included))
+            values[k] -= lam * num_pulls
             first[k] = k
             rank_before = rank
         run_starts[num_runs] = count
@@ -182,7 +178,9 @@ def fusedmax_numpy(scores, mask, gamma, lams, weights, blocks):
         highest = values[0]
         for k in range(1, count):
             highest = values[k] if values[k] > highest else highest
-        _project_on_simplex(values, count, highest)
+        for k in range(count):
+            values[k] -= highest
+        _project_on_simplex(values, count)
         for k in range(count):
             weights[row, positions[k]] = values[k]
             blocks[row, positions[k]] = first[k] + 1 if values[k] > 0.0 else 0
@@ -282,24 +280,26 @@ def oscarmax_numpy(scores, mask, gamma, lams, weights, blocks):
 @compiled
 def _oscarmax_of_sorted(negatives, scores, mask, gamma, lams, weights, blocks):
     num_rows, length = scores.shape
-    buffer = np.empty(length, scores.dtype)
+    buffer = np.empty((1, length), scores.dtype)
     sums = np.empty(length, np.float64)
     ends = np.empty(length, np.int64)
     limits = np.empty(length, scores.dtype)
     levels = np.empty(length, np.float64)
     for row in range(num_rows):
         lam = lams[row if lams.size > 1 else 0]
-        problem = _problem(scores, mask, row, buffer)
-        maximum, has_solution = _maximum(problem)
+        problem, problem_row = _problem(scores, mask, row, buffer)
+        maximum, has_solution = _maximum(problem, problem_row)
         if not has_solution or not 0.0 <= lam < np.inf:
-            _fail(problem, weights[row], blocks[row])
+            _fail(problem, problem_row, weights, blocks, row)
             continue
-        count = _count_included(problem)
+        count = length
+        while count > 0 and negatives[row, count - 1] == np.inf:
+            count -= 1
         if count == 0:
             weights[row, :] = 0.0
             blocks[row, :] = 0
             continue
-        num_groups = _group(negatives[row], count, maximum, gamma, lam, sums, ends)
+        num_groups = _group(negatives, row, count, maximum, gamma, lam, sums, ends)
 
         # The threshold that makes the sum of max(level - threshold, 0) one. Levels are decreasing, and measured from
         # the first, so that large ones lose no digits.
@@ -322,13 +322,13 @@ def _oscarmax_of_sorted(negatives, scores, mask, gamma, lams, weights, blocks):
         if num_supported == 1:
             weight = 1.0 / ends[0]
             for position in range(length):
-                is_supported = problem[position] >= limits[0]
+                is_supported = problem[problem_row, position] >= limits[0]
                 weights[row, position] = weight if is_supported else 0.0
                 blocks[row, position] = is_supported
         else:
             least = limits[num_supported - 1]
             for position in range(length):
-                score = problem[position]
+                score = problem[problem_row, position]
                 if score >= least:
                     group = _first_reached(limits, num_supported, score)
                     weights[row, position] = levels[group] - threshold
@@ -355,29 +355,37 @@ def _first_reached(limits, count, score):
 
 
 @compiled
-def _group(negatives, count, maximum, gamma, lam, sums, ends):
+def _group(negatives, row, count, maximum, gamma, lam, sums, ends):
     """
     The non-increasing isotonic regression of v[k] - lam * (count - 1 - k), v the values in decreasing order, by
     pooling adjacent violators. Fills the groups' sums and ends, and returns their number.
     """
     bound = -1.0 - lam * (count - 1)  # the weight of a value down there is 0
     num_groups = 0
-    for k in range(count):
-        value = (-negatives[k] - maximum) / gamma
-        total = (value if value > bound - 1.0 else bound - 1.0) - lam * (count - 1 - k)
-        size = 1
-        while num_groups > 0:
-            # The group before has the lower mean: the two become one.
-            size_before = ends[num_groups - 1] - (ends[num_groups - 2] if num_groups > 1 else 0)
-            if sums[num_groups - 1] * size >= total * size_before:
-                break
-            num_groups -= 1
-            total += sums[num_groups]
-            size += size_before
-        sums[num_groups] = total
-        ends[num_groups] = k + 1
-        num_groups += 1
-    return num_groups
+    start = 0  # of the last group, which is kept here
+    total = -lam * (count - 1)
+    for k in range(1, count):
+        value = (-negatives[row, k] - maximum) / gamma
+        value = (value if value > bound - 1.0 else bound - 1.0) - lam * (count - 1 - k)
+        if total < value * (k - start):
+            total += value
+            # A group with a lower mean than the one after it becomes one with that.
+            while num_groups > 0:
+                start_before = ends[num_groups - 2] if num_groups > 1 else 0
+                if sums[num_groups - 1] * (k + 1 - start) >= total * (start - start_before):
+                    break
+                num_groups -= 1
+                total += sums[num_groups]
+                start = start_before
+        else:
+            sums[num_groups] = total
+            ends[num_groups] = k
+            num_groups += 1
+            start = k
+            total = value
+    sums[num_groups] = total
+    ends[num_groups] = count
+    return num_groups + 1
 
 
 @compiled
@@ -408,24 +416,33 @@ def block_jacobian_numpy(vector, blocks, gamma, product):
     sizes = np.empty(length + 1, np.int64)
     for row in range(num_rows):
         count = 0
+        highest = 0
+        lowest = length
         for position in range(length):
             block = blocks[row, position]
             positions[count] = position
-            sums[abs(block)] = 0.0
-            sizes[abs(block)] = 0
             count += block != 0
+            highest = block if block > highest else highest
+            lowest = block if block != 0 and block < lowest else lowest
             product[row, position] = 0.0
+        if lowest >= highest:  # one block, whose mean is that of the support, or none
+            continue
+        if lowest < 0:
+            for k in range(count):
+                product[row, positions[k]] = np.nan
+            continue
+        for block in range(lowest, highest + 1):
+            sums[block] = 0.0
+            sizes[block] = 0
         total = 0.0
         for k in range(count):
-            block = blocks[row, positions[k]]
-            sums[abs(block)] += vector[row, positions[k]]
-            sizes[abs(block)] += 1
-            total += vector[row, positions[k]]
+            value = np.float64(vector[row, positions[k]])
+            sums[blocks[row, positions[k]]] += value
+            sizes[blocks[row, positions[k]]] += 1
+            total += value
         mean = total / count
-        if count > 0 and blocks[row, positions[0]] < 0:
-            mean = np.nan
         for k in range(count):
-            block = abs(blocks[row, positions[k]])
+            block = blocks[row, positions[k]]
             product[row, positions[k]] = (sums[block] / sizes[block] - mean) / gamma
 
 

@@ -74,6 +74,13 @@ def _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE: tl.conste
 
 
 @triton.jit
+def _fail_for_lam(lam, values, failed):
+    """A row whose lam is not a finite number, 0 or above, has no solution either: lam, v and which rows fail, anew."""
+    usable = (lam >= 0) & (lam < float("inf"))
+    return tl.where(usable, lam, 0), tl.where(usable, values, float("-inf")), failed | ~usable
+
+
+@triton.jit
 def _newton_step(values, threshold):
     """A step towards the t with sum max(v - t, 0) = 1, from any t below, and how many v are above the latter."""
     above = values > threshold
@@ -270,6 +277,7 @@ def _screen_kernel(
     rows, offsets, exists, positions = _tile_offsets(num_rows, length, ROWS, BLOCK)
     lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
     values, included, failed, maximum = _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE)
+    lam, values, failed = _fail_for_lam(lam, values, failed)
 
     # F(t) is at least the sum of v_i - t - 2 lam over any set: the simplex threshold is at least sparsemax's, less
     # 2 lam. And z_i <= v_i + 2 lam. So whatever is 4 lam below sparsemax's threshold has weight 0 and may be lowered
@@ -399,6 +407,7 @@ def _oscarmax_kernel(
     rows, offsets, exists, positions = _tile_offsets(num_rows, length, ROWS, BLOCK)
     lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
     values, included, failed, _ = _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE)
+    lam, values, failed = _fail_for_lam(lam, values, failed)
     solved = included & ~failed
     count = tl.sum(solved.to(tl.int32), axis=1, keep_dims=True)
     # Below this the weight is 0 whatever else is in the row: numbers stay in a moderate range.

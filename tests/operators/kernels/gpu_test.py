@@ -345,6 +345,21 @@ def test_rows_without_a_solution_spoil_no_other_row(gpu, name, length):
     assert (product[~mask] == 0).all()
 
 
+@pytest.mark.parametrize("name", ["fusedmax", "oscarmax"])
+@pytest.mark.parametrize("length", [5, 40])
+@pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf])
+def test_a_row_whose_lam_is_no_number_above_zero_spoils_no_other(gpu, name, length, bad):
+    scores = random_rows(3, length, seed=2)
+    scores[:, 1] = -math.inf
+    clean, clean_blocks = solve(gpu, name, scores, None, 1.0, 0.1)
+    lams = torch.tensor([0.1, bad, 0.1], dtype=torch.float64, device=DEVICE)
+    weights, blocks = solve(gpu, name, scores, None, 1.0, lams=lams)
+    torch.testing.assert_close(weights[[0, 2]], clean[[0, 2]], rtol=0, atol=0)
+    torch.testing.assert_close(blocks[[0, 2]], clean_blocks[[0, 2]], rtol=0, atol=0)
+    assert (weights[1].isnan() == (scores[1] != -math.inf)).all()
+    assert (blocks[1] == torch.where(scores[1] != -math.inf, -1, 0)).all()
+
+
 @every_operator
 def test_scores_far_apart(gpu, name):
     largest = torch.finfo(torch.float32).max
