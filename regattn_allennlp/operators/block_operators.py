@@ -68,13 +68,6 @@ def _apply(name: str, *arguments: Any) -> Any:
 
 
 def _apply_below_autograd(name: str, arguments: tuple) -> Any:
-    rows = arguments[0]
-    if (
-        type(rows) in (Tensor, torch.nn.Parameter)
-        and not torch._C._functorch.is_functorch_wrapped_tensor(rows)
-        and torch._C._len_torch_dispatch_stack() == 0
-    ):
-        return IMPLEMENTATIONS[name](*arguments)  # nothing is traced, simulated or batched: no dispatcher is needed
     with torch._C._AutoDispatchBelowAutograd():
         return OPERATORS[name](*arguments)
 
@@ -148,7 +141,10 @@ class _EagerSolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, name: str, *arguments: Any) -> Any:
-        output = _apply_below_autograd(name, arguments)
+        if type(arguments[0]) in (Tensor, torch.nn.Parameter) and torch._C._len_torch_dispatch_stack() == 0:
+            output = IMPLEMENTATIONS[name](*arguments)  # nothing is traced or simulated: no dispatcher is needed
+        else:
+            output = _apply_below_autograd(name, arguments)
         _Solution.setup_context(ctx, (name, *arguments), output)
         return output
 
