@@ -12,6 +12,7 @@ What is not installed is left out: this runs with PyTorch, numpy and numba alone
 import argparse
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +155,16 @@ def median_ratio(times: list[float], reference: list[float]) -> float:
     return statistics.median(own / other for own, other in zip(times, reference, strict=False))
 
 
+def print_table(title: str, results: dict[tuple, dict[str, list[float]]], cell: Callable) -> None:
+    names = list(next(iter(results.values())))
+    print(f"| {title} | mask | {' | '.join(names)} |")
+    print("| --- " * (2 + len(names)) + "|")
+    for ((rows, length), with_mask), times in results.items():
+        cells = [cell(times[name], times) for name in names]
+        print(f"| {rows} x {length} | {'yes' if with_mask else 'no'} | {' | '.join(cells)} |")
+    print()
+
+
 def draw(results: dict[tuple, dict[str, list[float]]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
@@ -186,21 +197,21 @@ def main() -> None:
         f"{processor}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
         f"Python {platform.python_version()}, {arguments.dtype}, gamma {GAMMA}, lam {LAM}; forward and backward\n"
     )
-    print("| rows x length | mask | operator | ms | / torch.softmax | / entmax.sparsemax |")
-    print("| --- | --- | --- | --- | --- | --- |")
     results = {}
     for shape in SHAPES[arguments.device]:
         for with_mask in (False, True):
-            times = time_all(shape, with_mask, arguments.device, getattr(torch, arguments.dtype), arguments.seconds)
-            results[shape, with_mask] = times
-            for name, own in times.items():
-                to_softmax = median_ratio(own, times["torch.softmax"])
-                to_entmax = f"{median_ratio(own, times['entmax.sparsemax']):.2f}" if entmax is not None else ""
-                print(
-                    f"| {shape[0]} x {shape[1]} | {'yes' if with_mask else 'no'} | {name} "
-                    f"| {statistics.median(own) * 1000:.3f} | {to_softmax:.2f} | {to_entmax} |",
-                    flush=True,
-                )
+            print(f"{shape}, {'with' if with_mask else 'without'} mask", file=sys.stderr)
+            results[shape, with_mask] = time_all(
+                shape, with_mask, arguments.device, getattr(torch, arguments.dtype), arguments.seconds
+            )
+    print_table("milliseconds, median", results, lambda own, _: f"{statistics.median(own) * 1000:.3f}")
+    for reference in ("torch.softmax", "entmax.sparsemax"):
+        if reference in next(iter(results.values())):
+            print_table(
+                f"time / {reference}",
+                results,
+                lambda own, times, reference=reference: f"{median_ratio(own, times[reference]):.2f}",
+            )
     if arguments.plot:
         draw(results, arguments.plot)
 

@@ -1,5 +1,8 @@
 """What numbers and machines do to the row solvers: extremes, rounding, threads."""
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +10,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import regattn_allennlp
 from regattn_allennlp import fusedmax, sparsemax
+from regattn_allennlp.operators.kernels import cpu
+from tests.conftest import PROJECT_ROOT
 from tests.operators.common import build, every_operator, random_mask, random_scores
 
 
@@ -108,3 +114,48 @@ def test_several_backward_passes_through_one_graph():
     (first,) = torch.autograd.grad(weights, scores, upstream, retain_graph=True)
     (second,) = torch.autograd.grad(weights, scores, upstream)
     assert torch.equal(first, second)
+
+
+USE_ONCE = """
+import torch
+from regattn_allennlp import sparsemax
+from regattn_allennlp.operators.kernels import cpu
+sparsemax(torch.randn(3, 4))
+stats = cpu.sparsemax_numpy.stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+
+def test_kernels_are_compiled_once_for_all_processes(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(PROJECT_ROOT)}
+    hits_and_misses = [
+        subprocess.run([sys.executable, "-c", USE_ONCE], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert [process.stdout.split() for process in hits_and_misses] == [["0", "1"], ["1", "0"]]
+
+
+@pytest.mark.parametrize("name", ["sparsemax", "fusedmax", "oscarmax"])
+def test_threads_share_the_rows_and_change_nothing(name, monkeypatch):
+    scores, mask = random_scores(101, 7), random_mask(101, 7)
+    lam = {} if name == "sparsemax" else {"lam": torch.linspace(0, 0.5, 101).view(101, 1)}
+
+    def weights_and_gradient() -> list[torch.Tensor]:
+        rows = scores.clone().requires_grad_()
+        weights = getattr(regattn_allennlp, name)(rows, mask, **lam)
+        return [weights, torch.autograd.grad(weights[:, 1].sum(), rows)[0]]
+
+    alone = weights_and_gradient()
+    num_started = 0
+
+    class CountedThread(threading.Thread):
+        def start(self):
+            nonlocal num_started
+            num_started += 1
+            super().start()
+
+    monkeypatch.setattr(cpu.threading, "Thread", CountedThread)
+    monkeypatch.setattr(cpu, "SCORES_PER_THREAD", 100)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert_close(weights_and_gradient(), alone, rtol=0, atol=0)
+    assert num_started == 2 * 2  # two threads beside this one, forward and backward
