@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import COMPUTE_DTYPES, check_gamma, check_number, scaled, solve_rows
+from regattn_allennlp.operators.rows import check_gamma, check_parameter, scaled, solve_rows
 from regattn_allennlp.operators.softmax import softmax
 from regattn_allennlp.operators.sparsemax import sparsemax
 
@@ -14,12 +14,7 @@ LEAST_ORDER = 1e-30
 
 
 def check_alpha(alpha: float | Tensor) -> None:
-    if not isinstance(alpha, Tensor):
-        check_number("alpha", alpha)
-        if not 1 <= alpha < math.inf:
-            raise ValueError(f"alpha must be a finite number, 1 or above, but is {alpha}")
-    elif alpha.dtype not in COMPUTE_DTYPES:
-        raise TypeError(f"alpha, as a tensor, must be of floating point, but has dtype {alpha.dtype}")
+    check_parameter("alpha", alpha, lambda value: value >= 1, "1 or above")
 
 
 def entmax(

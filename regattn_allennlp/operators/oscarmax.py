@@ -1,9 +1,10 @@
 from torch import Tensor
 
 from regattn_allennlp.operators.block_operators import solve_block_operator
+from regattn_allennlp.operators.penalized_max import PenalizedMax
 from regattn_allennlp.operators.penalties import pairwise_maxima
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import check_gamma, check_lam, included_positions
+from regattn_allennlp.operators.rows import check_gamma, check_lam
 from regattn_allennlp.operators.sparsemax import sparsemax
 
 
@@ -40,34 +41,10 @@ def oscarmax(
 
 
 @RegularizedMax.register("oscarmax")
-class Oscarmax(RegularizedMax):
+class Oscarmax(PenalizedMax):
     """`oscarmax` as a module: Omega(p) = 1/2 ||p||^2 + lam * sum_{i < j} max(p_i, p_j)."""
 
-    shape_parameter = "lam"
-
-    def __init__(
-        self,
-        gamma: float | Tensor = 1.0,
-        lam: float | Tensor = 0.1,
-        dim: int = -1,
-        learn_gamma: bool = False,
-        learn_lam: bool = False,
-    ) -> None:
-        super().__init__(gamma, dim, learn_gamma)
-        check_lam(lam)
-        self.set_regularization("lam", lam, learn_lam)
-
-    @property
-    def lam(self) -> float | Tensor:
-        return self.get_regularization("lam")
+    penalty = staticmethod(pairwise_maxima)
 
     def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         return oscarmax(scores, mask, self.dim, self.gamma, self.lam)
-
-    def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
-        lam = self._by_row(self.lam, weights)
-        return weights.square().sum(self.dim) / 2 + lam * self.omega_slope(weights, mask)
-
-    def omega_slope(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
-        included = included_positions(weights, mask)
-        return pairwise_maxima(weights.movedim(self.dim, -1), included.movedim(self.dim, -1))

@@ -17,26 +17,23 @@ COMPUTE_DTYPES = {
 
 
 def check_gamma(gamma: float | Tensor) -> None:
-    if not isinstance(gamma, Tensor):
-        check_number("gamma", gamma)
-        if not 0 < gamma < math.inf:
-            raise ValueError(f"gamma must be a finite number above 0, but is {gamma}")
-    elif gamma.dtype not in COMPUTE_DTYPES:
-        raise TypeError(f"gamma, as a tensor, must be of floating point, but has dtype {gamma.dtype}")
+    check_parameter("gamma", gamma, lambda value: value > 0, "above 0")
 
 
 def check_lam(lam: float | Tensor) -> None:
-    if not isinstance(lam, Tensor):
-        check_number("lam", lam)
-        if not 0 <= lam < math.inf:
-            raise ValueError(f"lam must be a finite number, 0 or above, but is {lam}")
-    elif lam.dtype not in COMPUTE_DTYPES:
-        raise TypeError(f"lam, as a tensor, must be of floating point, but has dtype {lam.dtype}")
+    check_parameter("lam", lam, lambda value: value >= 0, "0 or above")
 
 
-def check_number(name: str, value: float) -> None:
+def check_parameter(name: str, value: float | Tensor, is_valid: Callable[[float], bool], wanted: str) -> None:
+    """Of a tensor only the dtype is checked: to look into it would make a GPU wait."""
+    if isinstance(value, Tensor):
+        if value.dtype not in COMPUTE_DTYPES:
+            raise TypeError(f"{name}, as a tensor, must be of floating point, but has dtype {value.dtype}")
+        return
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number or a tensor, but is {value!r} of type {type(value).__name__}")
+    if not (is_valid(value) and value < math.inf):
+        raise ValueError(f"{name} must be a finite number, {wanted}, but is {value}")
 
 
 def check_scores(scores: Tensor, mask: Tensor | None) -> Tensor | None:

@@ -5,16 +5,14 @@ import torch
 from torch import Tensor
 
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import check_gamma, check_number, scaled, solve_rows
+from regattn_allennlp.operators.rows import check_gamma, check_parameter, scaled, solve_rows
 from regattn_allennlp.operators.sparsemax import sparsemax
 
 
 def check_exponent(exponent: float) -> None:
     if isinstance(exponent, Tensor):
         raise TypeError("exponent must be a number, but is a tensor: it cannot be learned")
-    check_number("exponent", exponent)
-    if not 1 < exponent <= 2:
-        raise ValueError(f"exponent must be above 1 and not above 2, but is {exponent}")
+    check_parameter("exponent", exponent, lambda value: 1 < value <= 2, "above 1 and not above 2")
 
 
 def squared_p_norm_max(

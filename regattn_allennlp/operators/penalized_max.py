@@ -1,0 +1,52 @@
+from torch import Tensor
+
+from regattn_allennlp.operators.regularized_max import RegularizedMax
+from regattn_allennlp.operators.rows import check_lam, included_positions
+
+
+class PenalizedMax(RegularizedMax):
+    """
+    What fusedmax and oscarmax share as modules: Omega(p) = 1/2 ||p||^2 + lam * R(p), with R their `penalty`.
+
+    # Parameters
+
+    gamma, dim, learn_gamma
+        See `RegularizedMax`.
+    lam : float or Tensor, optional (default = 0.1)
+        How strongly weights are drawn together, 0 or above. A tensor must broadcast to the scores with size 1 at
+        `dim`: one lam for each row, or head; it may require a gradient. Where it is not a finite number, 0 or above,
+        the row's weights are NaN.
+    learn_lam : bool, optional (default = False)
+        Make lam a parameter of the module, kept above 0; `lam` is where it starts.
+    """
+
+    shape_parameter = "lam"
+
+    def __init__(
+        self,
+        gamma: float | Tensor = 1.0,
+        lam: float | Tensor = 0.1,
+        dim: int = -1,
+        learn_gamma: bool = False,
+        learn_lam: bool = False,
+    ) -> None:
+        super().__init__(gamma, dim, learn_gamma)
+        check_lam(lam)
+        self.set_regularization("lam", lam, learn_lam)
+
+    @property
+    def lam(self) -> float | Tensor:
+        return self.get_regularization("lam")
+
+    @staticmethod
+    def penalty(weights: Tensor, included: Tensor) -> Tensor:
+        """R of the weights along the last dimension, over the `included` positions."""
+        raise NotImplementedError
+
+    def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+        lam = self._by_row(self.lam, weights)
+        return weights.square().sum(self.dim) / 2 + lam * self.omega_slope(weights, mask)
+
+    def omega_slope(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+        included = included_positions(weights, mask)
+        return self.penalty(weights.movedim(self.dim, -1), included.movedim(self.dim, -1))
