@@ -17,6 +17,11 @@ from torch import Tensor
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
+# Sums in any order, and no care for NaN: then loops are vectorized. What they give for rows with NaN is not used.
+vectorized = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "nnan", "contract"})
+
+DTYPES = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
+
 # Each thread gets at least this many scores. Fewer are solved sooner by one alone: threads have to be started, and to
 # wait where PyTorch's own, with nothing left to do, still keep the other cores busy.
 SCORES_PER_THREAD = 2**20
@@ -33,15 +38,21 @@ def _problem(scores, mask, row, buffer):
 
 
 @compiled
-def _maximum(problem, problem_row):
+def _measure(problem, problem_row):
     """The row's maximum, and whether it has a solution: it has none with NaN or +inf in it."""
-    maximum = problem.dtype.type(-np.inf)
-    has_solution = True
+    num_unusable = 0
     for position in range(problem.shape[1]):
+        num_unusable += 0 if problem[problem_row, position] < np.inf else 1
+    return np.float64(_maximum(problem, problem_row)), num_unusable == 0
+
+
+@vectorized
+def _maximum(problem, problem_row):
+    maximum = problem[problem_row, 0]
+    for position in range(1, problem.shape[1]):
         score = problem[problem_row, position]
         maximum = score if score > maximum else maximum
-        has_solution &= score < np.inf
-    return np.float64(maximum), has_solution
+    return maximum
 
 
 @compiled
@@ -81,49 +92,54 @@ def _gather(problem, problem_row, row, maximum, gamma, bound, values, positions,
 
 
 @compiled
-def _project_on_simplex(values, count):
+def _simplex_threshold(values, count):
     """
-    Replace `values[:count]`, of which the largest is 0, by their projection on the simplex: max(z - t, 0), t such that
-    the sum is 1. Michelot's method (1986): t from all candidates, drop those at or below t, until none is dropped.
+    The t with sum(max(z - t, 0)) = 1, which projects z = `values[:count]`, of which the largest is 0, on the simplex.
+    Michelot's method (1986): t from all values, drop those at or below t, until none is dropped.
     """
     threshold = -1.0  # one value alone would get all the weight
-    num_active = count + 1
+    num_active = count + 1.0
     while True:
-        total = 0.0
-        num_above = 0
-        for k in range(count):
-            is_above = values[k] > threshold
-            total += values[k] if is_above else 0.0
-            num_above += is_above
-        # Fewer every time, but for rounding: that may let a dropped candidate in again, and must not go on forever.
+        total, num_above = _sum_above(values, count, threshold)
+        # Fewer every time, but for rounding: that may let a dropped value in again, and must not go on forever.
         if num_above >= num_active:
-            break
+            return threshold
         num_active = num_above
         threshold = (total - 1.0) / num_active
+
+
+@vectorized
+def _sum_above(values, count, threshold):
+    total = 0.0
+    num_above = 0.0
     for k in range(count):
-        value = values[k] - threshold
-        values[k] = value if value > 0.0 else 0.0
+        is_above = values[k] > threshold
+        total += values[k] if is_above else 0.0
+        num_above += 1.0 if is_above else 0.0
+    return total, num_above
 
 
 @compiled
 def sparsemax_numpy(scores, mask, gamma, weights):
     num_rows, length = scores.shape
     buffer = np.empty((1, length), scores.dtype)
-    values = np.empty(length + 1, np.float64)
-    positions = np.empty(length + 1, np.int64)
-    ranks = np.empty(length + 1, np.int64)
+    values = np.empty(length, np.float64)
     for row in range(num_rows):
         problem, problem_row = _problem(scores, mask, row, buffer)
-        maximum, has_solution = _maximum(problem, problem_row)
+        maximum, has_solution = _measure(problem, problem_row)
         if not has_solution:
             _fail(problem, problem_row, weights, None, row)
             continue
-        count, _ = _gather(problem, problem_row, row, maximum, gamma, -1.0, values, positions, ranks, weights)
-        if count == 0:
+        if maximum == -np.inf:
+            weights[row, :] = 0.0
             continue
-        _project_on_simplex(values, count)
-        for k in range(count):
-            weights[row, positions[k]] = values[k]
+        for position in range(length):
+            value = (problem[problem_row, position] - maximum) / gamma
+            values[position] = value if value > -2.0 else -2.0  # the weight of a value down there is 0
+        threshold = _simplex_threshold(values, length)
+        for position in range(length):
+            value = values[position] - threshold
+            weights[row, position] = value if value > 0.0 else 0.0
 
 
 @compiled
@@ -142,7 +158,7 @@ def fusedmax_numpy(scores, mask, gamma, lams, weights, blocks):
     for row in range(num_rows):
         lam = lams[row if lams.size > 1 else 0]
         problem, problem_row = _problem(scores, mask, row, buffer)
-        maximum, has_solution = _maximum(problem, problem_row)
+        maximum, has_solution = _measure(problem, problem_row)
         if not has_solution or not 0.0 <= lam < np.inf:
             _fail(problem, problem_row, weights, blocks, row)
             continue
@@ -180,10 +196,11 @@ def fusedmax_numpy(scores, mask, gamma, lams, weights, blocks):
             highest = values[k] if values[k] > highest else highest
         for k in range(count):
             values[k] -= highest
-        _project_on_simplex(values, count)
+        threshold = _simplex_threshold(values, count)
         for k in range(count):
-            weights[row, positions[k]] = values[k]
-            blocks[row, positions[k]] = first[k] + 1 if values[k] > 0.0 else 0
+            value = values[k] - threshold
+            weights[row, positions[k]] = value if value > 0.0 else 0.0
+            blocks[row, positions[k]] = first[k] + 1 if value > 0.0 else 0
 
 
 @compiled
@@ -272,7 +289,9 @@ def _fuse(values, start, end, lam, first, lower, upper, knots):
 
 
 def oscarmax_numpy(scores, mask, gamma, lams, weights, blocks):
-    negatives = -scores if mask is None else np.where(mask, -scores, np.inf)
+    negatives = np.negative(scores, out=_empty_like(scores))
+    if mask is not None:
+        np.copyto(negatives, np.inf, where=~mask)
     negatives.sort(axis=1)  # numpy's sort is vectorized, which none compiled here is
     _oscarmax_of_sorted(negatives, scores, mask, gamma, lams, weights, blocks)
 
@@ -288,7 +307,7 @@ def _oscarmax_of_sorted(negatives, scores, mask, gamma, lams, weights, blocks):
     for row in range(num_rows):
         lam = lams[row if lams.size > 1 else 0]
         problem, problem_row = _problem(scores, mask, row, buffer)
-        maximum, has_solution = _maximum(problem, problem_row)
+        maximum, has_solution = _measure(problem, problem_row)
         if not has_solution or not 0.0 <= lam < np.inf:
             _fail(problem, problem_row, weights, blocks, row)
             continue
@@ -475,8 +494,10 @@ def _to_numpy(rows: Tensor) -> np.ndarray:
     return rows.contiguous().numpy(force=True)
 
 
-def _empty_like(array: np.ndarray, dtype: Any = None) -> np.ndarray:
-    return np.empty(array.shape, dtype or array.dtype)
+def _empty_like(array: np.ndarray, dtype: torch.dtype | None = None) -> np.ndarray:
+    # From PyTorch's allocator: numpy's gives large arrays back to the system, and fetching them anew costs more than
+    # solving them.
+    return torch.empty(array.shape, dtype=dtype or DTYPES[array.dtype]).numpy()
 
 
 def _to_tensor(array: np.ndarray, like: Tensor) -> Tensor:
@@ -507,7 +528,7 @@ def _solve_with_lam(
 ) -> tuple[Tensor, Tensor]:
     array = _to_numpy(scores)
     weights = _empty_like(array)
-    blocks = _empty_like(array, np.int32)
+    blocks = _empty_like(array, torch.int32)
     by_row = np.array([lam], np.float64) if lams is None else _to_numpy(lams.double())
     _run(solver, array, None if mask is None else _to_numpy(mask), float(gamma), by_row, weights, blocks)
     return _to_tensor(weights, scores), torch.from_numpy(blocks).to(scores.device)
