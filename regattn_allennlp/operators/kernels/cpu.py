@@ -22,7 +22,7 @@ vectorized = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"
 
 DTYPES = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
 
-# Each thread gets at least this many scores. Fewer are solved sooner by one alone: threads have to be started, and to
+# Each thread gets at least this many scores. Fewer are solved sooner by one thread: others have to be started, and to
 # wait where PyTorch's own, with nothing left to do, still keep the other cores busy.
 SCORES_PER_THREAD = 2**20
 
@@ -431,12 +431,12 @@ def support_jacobian_numpy(vector, weights, gamma, product):
 def block_jacobian_numpy(vector, blocks, gamma, product):
     num_rows, length = vector.shape
     positions = np.empty(length + 1, np.int64)
-    sums = np.empty(length + 1, np.float64)
-    sizes = np.empty(length + 1, np.int64)
+    sums = np.empty(2 * length + 2, np.float64)  # as far as the GPU's kernels number blocks
+    sizes = np.empty(2 * length + 2, np.int64)
     for row in range(num_rows):
         count = 0
         highest = 0
-        lowest = length
+        lowest = 2 * length
         for position in range(length):
             block = blocks[row, position]
             positions[count] = position
@@ -471,6 +471,8 @@ def _run(solver: Callable, *arrays: Any) -> None:
     entry only is for all rows.
     """
     num_rows, length = arrays[0].shape
+    if num_rows * length == 0:
+        return
     num_threads = min(torch.get_num_threads(), num_rows, num_rows * length // SCORES_PER_THREAD)
     if num_threads < 2:
         solver(*arrays)
