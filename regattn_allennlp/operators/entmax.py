@@ -275,6 +275,11 @@ class Entmax(RegularizedMax):
     def alpha(self) -> float | Tensor:
         return self.get_regularization("alpha")
 
+    @alpha.setter
+    def alpha(self, alpha: float | Tensor) -> None:
+        check_alpha(alpha)
+        self.replace_regularization("alpha", alpha)
+
     def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         return entmax(scores, mask, self.dim, self.gamma, self.alpha)
 

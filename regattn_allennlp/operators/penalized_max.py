@@ -38,6 +38,11 @@ class PenalizedMax(RegularizedMax):
     def lam(self) -> float | Tensor:
         return self.get_regularization("lam")
 
+    @lam.setter
+    def lam(self, lam: float | Tensor) -> None:
+        check_lam(lam)
+        self.replace_regularization("lam", lam)
+
     @staticmethod
     def penalty(weights: Tensor, included: Tensor) -> Tensor:
         """R of the weights along the last dimension, over the `included` positions."""

@@ -60,6 +60,11 @@ class RegularizedMax(torch.nn.Module):
     def gamma(self) -> float | Tensor:
         return self.get_regularization("gamma")
 
+    @gamma.setter
+    def gamma(self, gamma: float | Tensor) -> None:
+        check_gamma(gamma)
+        self.replace_regularization("gamma", gamma)
+
     def set_regularization(self, name: str, value: float | Tensor, learn: bool) -> None:
         """
         Keep the regularization `name` ("gamma", "lam", ...), for `get_regularization`. A learned one is kept as the
@@ -75,6 +80,12 @@ class RegularizedMax(torch.nn.Module):
             self.register_buffer(f"_{name}", value)
         else:
             setattr(self, f"_{name}", value)
+
+    def replace_regularization(self, name: str, value: float | Tensor) -> None:
+        if hasattr(self, f"log_{name}"):
+            raise AttributeError(f"{name} is learned: what can be changed is the parameter log_{name}")
+        delattr(self, f"_{name}")
+        self.set_regularization(name, value, learn=False)
 
     def get_regularization(self, name: str) -> float | Tensor:
         logarithm = getattr(self, f"log_{name}", None)

@@ -160,6 +160,20 @@ def test_learned_regularization_stays_positive_and_goes_where_the_loss_says(name
 
 
 @pytest.mark.parametrize("name", WITH_LAM)
+def test_regularization_that_is_not_learned_can_be_changed(name):
+    rows = scores()
+    operator = RegularizedMax.by_name(name)()
+    operator.gamma, operator.lam = 0.5, torch.tensor(0.3)
+    torch.testing.assert_close(operator(rows), build(name, 0.5, 0.3)(rows))
+    operator.lam = 0.01
+    torch.testing.assert_close(operator(rows), build(name, 0.5, 0.01)(rows))
+    with pytest.raises(ValueError, match=r"lam must be .* but is -1"):
+        operator.lam = -1
+    with pytest.raises(AttributeError, match=r"lam is learned.*log_lam"):
+        RegularizedMax.by_name(name)(learn_lam=True).lam = 0.2
+
+
+@pytest.mark.parametrize("name", WITH_LAM)
 def test_a_learned_lam_cannot_start_at_zero(name):
     with pytest.raises(ValueError, match=r"lam must be above 0.* but is 0"):
         RegularizedMax.by_name(name)(lam=0, learn_lam=True)
