@@ -39,11 +39,20 @@ PENALTY_GRADIENTS = {"fusedmax": total_variation_gradient, "oscarmax": pairwise_
 
 
 def solve_block_operator(
-    name: str, scores: Tensor, mask: Tensor | None, dim: int, gamma: float | Tensor, *lam: float | Tensor
+    name: str,
+    scores: Tensor,
+    mask: Tensor | None,
+    dim: int,
+    gamma: float | Tensor,
+    lam: float | Tensor | None = None,
 ) -> Tensor:
     """The weights by the operator `name` ("sparsemax", "fusedmax", "oscarmax"; the last two have a `lam`)."""
     mask = check_scores(scores, mask)
-    by_row = [parameter_rows("lam", parameter, scores, dim) for parameter in lam]
+    by_lam: tuple = ()
+    if lam is not None:
+        # Either a number, or a tensor of one lam for each row.
+        lam = parameter_rows("lam", lam, scores, dim)
+        by_lam = (0.0, lam) if isinstance(lam, Tensor) else (lam, None)
     if isinstance(gamma, Tensor):
         # The solvers take one gamma for all rows: here each row is divided by its own, and autograd sees it.
         problem = scores.to(COMPUTE_DTYPES[scores.dtype])
@@ -51,9 +60,7 @@ def solve_block_operator(
         problem, problem_mask, scale = scaled(problem, parameter_rows("gamma", gamma, scores, dim)), None, 1.0
     else:
         problem, problem_mask, scale = to_rows(scores, dim), None if mask is None else to_rows(mask, dim), gamma
-    # Either a number, or a tensor of one lam for each row.
-    arguments = [*by_row, None] if lam and not isinstance(by_row[0], Tensor) else [0.0, *by_row] if lam else []
-    outputs = _apply(name, problem, problem_mask, scale, *arguments)
+    outputs = _apply(name, problem, problem_mask, scale, *by_lam)
     weights = outputs if name == "sparsemax" else outputs[0]
     return from_rows(weights.to(scores.dtype), scores.shape, dim)
 
@@ -61,7 +68,7 @@ def solve_block_operator(
 def _apply(name: str, *arguments: Any) -> Any:
     """An operator of the library, by the way that is fastest where autograd stands."""
     if torch.compiler.is_compiling():
-        return getattr(torch.ops.regattn_allennlp, name).default(*arguments)
+        return OPERATORS[name](*arguments)
     if torch._C._are_functorch_transforms_active():
         return _Jacobian.apply(*arguments) if name == "jacobian" else _Solution.apply(name, *arguments)
     return _EagerJacobian.apply(*arguments) if name == "jacobian" else _EagerSolution.apply(name, *arguments)
@@ -79,7 +86,7 @@ class _Solution(torch.autograd.Function):
 
     @staticmethod
     def forward(name: str, *arguments: Any) -> Any:
-        return getattr(torch.ops.regattn_allennlp, name).default(*arguments)
+        return OPERATORS[name](*arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -119,7 +126,7 @@ class _Jacobian(torch.autograd.Function):
 
     @staticmethod
     def forward(vector: Tensor, blocks: Tensor, gamma: float) -> Tensor:
-        return torch.ops.regattn_allennlp.jacobian.default(vector, blocks, gamma)
+        return OPERATORS["jacobian"](vector, blocks, gamma)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -241,7 +248,7 @@ def _register(name: str, fake: Callable, setup_context: Callable, backward: Call
             argument if not isinstance(argument, Tensor) else _flatten(argument, in_dim, info.batch_size)
             for argument, in_dim in zip(arguments, in_dims, strict=True)
         ]
-        outputs = getattr(torch.ops.regattn_allennlp, name)(*flat)
+        outputs = OPERATORS[name](*flat)
         if isinstance(outputs, Tensor):
             return outputs.unflatten(0, (info.batch_size, -1)), 0
         return tuple(output.unflatten(0, (info.batch_size, -1)) for output in outputs), (0,) * len(outputs)

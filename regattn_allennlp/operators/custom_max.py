@@ -389,7 +389,7 @@ class CustomMax(RegularizedMax):
         computed_scores = scores.to(COMPUTE_DTYPES[scores.dtype])
         weights = self(computed_scores, mask)
         linear = (weights * computed_scores.masked_fill(~included, 0.0)).sum(self.dim)
-        gamma: Any = self._by_row(self.gamma, scores)
+        gamma: Any = self.by_row(self.gamma, scores)
         return (linear - gamma * self.omega(weights, included)).to(scores.dtype)
 
     def _omega_parameters(self) -> list[torch.nn.Parameter]:

@@ -301,7 +301,7 @@ class Entmax(RegularizedMax):
 
     def _alpha_of(self, weights: Tensor) -> float | Tensor:
         """alpha in a shape that broadcasts to the weights."""
-        alpha = self._by_row(self.alpha, weights)
+        alpha = self.by_row(self.alpha, weights)
         return alpha.unsqueeze(self.dim) if isinstance(alpha, Tensor) else self.alpha
 
 

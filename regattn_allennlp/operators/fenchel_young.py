@@ -90,7 +90,7 @@ def fenchel_young_loss(
         present = (present - largest).masked_fill(~included, 0.0)
 
     reachable = target.masked_fill(~included, 0.0)
-    gamma: Any = regularized_max._by_row(regularized_max.gamma, scores)
+    gamma: Any = regularized_max.by_row(regularized_max.gamma, scores)
     omega = regularized_max.omega(reachable, included)
     loss = regularized_max.value(present, included) + gamma * omega - (present * reachable).sum(dim)
     # Not below 0 by a rounding error, which must not change the gradient.

@@ -49,7 +49,7 @@ class PenalizedMax(RegularizedMax):
         raise NotImplementedError
 
     def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
-        lam = self._by_row(self.lam, weights)
+        lam = self.by_row(self.lam, weights)
         return weights.square().sum(self.dim) / 2 + lam * self.omega_slope(weights, mask)
 
     def omega_slope(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:

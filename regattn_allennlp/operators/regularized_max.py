@@ -147,10 +147,10 @@ class RegularizedMax(torch.nn.Module):
         weights = self(computed_scores, mask)
         omega = self.omega(weights, included)
         # Each parameter and the derivative of the value by it, per row (the envelope theorem): -omega by gamma.
-        gamma, gamma_slope = self._by_row(self.gamma, scores), -omega
+        gamma, gamma_slope = self.by_row(self.gamma, scores), -omega
         shape, shape_slope = None, None
         if self.shape_parameter is not None and isinstance(self.get_regularization(self.shape_parameter), Tensor):
-            shape = self._by_row(self.get_regularization(self.shape_parameter), scores)
+            shape = self.by_row(self.get_regularization(self.shape_parameter), scores)
             shape_slope = -(gamma * self.omega_slope(weights, included))
         function = _Value if torch.compiler.is_compiling() else _ValueInForwardMode
         present_scores = computed_scores.masked_fill(~included, 0.0)
@@ -158,7 +158,7 @@ class RegularizedMax(torch.nn.Module):
             scores.dtype
         )
 
-    def _by_row(self, parameter: float | Tensor, scores: Tensor) -> float | Tensor:
+    def by_row(self, parameter: float | Tensor, scores: Tensor) -> float | Tensor:
         """A parameter, a tensor in the shape of a value of `scores`."""
         expanded = expand_parameter("parameter", parameter, scores, self.dim)
         return expanded.squeeze(self.dim) if isinstance(expanded, Tensor) else expanded
