@@ -10,7 +10,11 @@ from allennlp.nn import InitializerApplicator
 from allennlp.nn.util import get_text_field_mask
 from allennlp.training.metrics import CategoricalAccuracy
 
-from regattn_allennlp.modules.attention import learned_regularization, require_regularized_attention
+from regattn_allennlp.modules.attention import (
+    RegularizedAttention,
+    learned_regularization,
+    require_regularized_attention,
+)
 from regattn_allennlp.training.metrics import ZeroWeightFraction
 
 
@@ -81,6 +85,10 @@ class RegularizedDecomposableAttention(Model):
         self._hypothesis_to_premise_zeros = ZeroWeightFraction()
         if initializer is not None:
             initializer(self)
+
+    @property
+    def attention(self) -> RegularizedAttention:
+        return self._attention
 
     def forward(  # type: ignore[override]
         self,

@@ -1,5 +1,6 @@
 """The base class of the operators as modules."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from regattn_allennlp.operators.rows import COMPUTE_DTYPES, check_gamma, expand_parameter, included_positions
 
+Instance = TypeVar("Instance", bound="RegularizedMax")
 Subclass = TypeVar("Subclass", bound="type[RegularizedMax]")
 
 
@@ -91,19 +93,37 @@ class RegularizedMax(torch.nn.Module):
         logarithm = getattr(self, f"log_{name}", None)
         return getattr(self, f"_{name}") if logarithm is None else self.lower_bounds[name] + logarithm.exp()
 
+    def with_regularization(self: Instance, **values: float) -> Instance:
+        """
+        A copy with other values of gamma and the `shape_parameter`, fixed also where this one learns them.
+
+            Fusedmax(gamma=1.0, lam=0.1, learn_lam=True).with_regularization(lam=0.5)
+        """
+        for name in values:
+            if name not in self.regularization_names():
+                raise ValueError(f"{type(self).__name__} has no {name!r}; it has {self.regularization_names()}")
+        other = copy.deepcopy(self)
+        for name, value in values.items():
+            if hasattr(other, f"log_{name}"):
+                delattr(other, f"log_{name}")
+                other.set_regularization(name, value, learn=False)
+            setattr(other, name, value)
+        return other
+
     def learned_regularization(self) -> dict[str, Tensor]:
         """The present values of what is learned of "gamma" and the `shape_parameter`, by name, without gradients."""
         return {
             name: torch.as_tensor(self.get_regularization(name)).detach()
-            for name in self._regularization_names()
+            for name in self.regularization_names()
             if hasattr(self, f"log_{name}")
         }
 
     def extra_repr(self) -> str:
-        values = [f"{name}={_describe(self.get_regularization(name))}" for name in self._regularization_names()]
+        values = [f"{name}={_describe(self.get_regularization(name))}" for name in self.regularization_names()]
         return ", ".join([*values, f"dim={self.dim}"])
 
-    def _regularization_names(self) -> list[str]:
+    def regularization_names(self) -> list[str]:
+        """ "gamma", and the `shape_parameter` if there is one."""
         return ["gamma"] if self.shape_parameter is None else ["gamma", self.shape_parameter]
 
     def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
