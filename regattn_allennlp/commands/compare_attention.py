@@ -41,7 +41,7 @@ Models that are trained already; those whose configs are alike but for the seeds
 
     allennlp compare-attention output/softmax output/fusedmax/model.tar.gz --test-data test.jsonl -s output/compare
 
-The results are comparison.md, to read; comparison.csv, a row for each variant; comparison.json, everything; and figures.
+The results are comparison.md, to read; comparison.csv, a row for each variant; comparison.json, everything; figures.
 Each training has its own folder in DIR/trials, with its log and its archive. A comparison that was interrupted goes on
 where it stopped if the same command is given again; variants may be added, and those that are there are not repeated.
 A training that fails is reported, and the others go on; the command then ends with exit status 1.
@@ -79,7 +79,8 @@ class CompareAttention(Subcommand):
         subparser.add_argument(
             "--test-data",
             metavar="PATH",
-            help="anything that the config's dataset reader reads; by default the first source's test_data_path, or else its validation_data_path",
+            help="anything that the config's dataset reader reads; by default the test_data_path of the first source, "
+            "or else its validation_data_path",
         )
         engine = subparser.add_mutually_exclusive_group()
         engine.add_argument(
@@ -91,9 +92,9 @@ class CompareAttention(Subcommand):
         engine.add_argument(
             "--ray",
             metavar="ADDRESS",
-            help="run on a Ray cluster, as many trainings at a time as it has cores; its machines see DIR and the data "
-            'under the same paths. "auto" for the one that this machine belongs to, "local" for one that is started '
-            "here",
+            help="run on a Ray cluster, as many trainings at a time as it has cores; its machines must see DIR and "
+            'the data under the same paths. "auto" is the cluster that this machine belongs to, "local" one that is '
+            "started here",
         )
         subparser.add_argument(
             "--faithfulness",

@@ -56,8 +56,8 @@ def _ray_pool(num_workers: Optional[int], address: str) -> Any:
             ray.init(address=address, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigurationError(
-                f"--ray {address}: no Ray cluster answers there ({error}). Start one by `ray start --head`, and give its "
-                'address, or "auto"; or write "local" for one that is started here.'
+                f"--ray {address}: no Ray cluster answers there ({error}). Start one by `ray start --head`, and "
+                'give its address, or "auto"; or write "local" for one that is started here.'
             ) from error
     return Pool(num_workers)
 

@@ -212,9 +212,9 @@ def _markdown(report: dict[str, Any], figures: Sequence[str]) -> str:
     if any(name in variant["summary"] for variant in variants for name in FAITHFULNESS):
         parts += [
             "## Faithfulness",
-            "How much less probable the predicted label is without the most-attended words (comprehensiveness: high is "
-            "faithful), and with them alone (sufficiency: low is faithful); beside each, the same for words drawn at "
-            "random (DeYoung et al. 2020).",
+            "How much less probable the predicted label is without the most-attended words (comprehensiveness: high "
+            "is faithful), and with them alone (sufficiency: low is faithful); beside each, the same for words drawn "
+            "at random (DeYoung et al. 2020).",
             _table(
                 ["attention", *(name.replace("_", " ") for name in FAITHFULNESS)],
                 [
@@ -249,7 +249,7 @@ def _cell(text: str) -> str:
 
 def _mean_and_deviation(values: Optional[dict[str, Any]], decimals: int) -> str:
     if values is None or not math.isfinite(values["mean"]):
-        return "–"
+        return "-"
     mean = f"{values['mean']:.{decimals}f}"
     return mean if values["standard_deviation"] is None else f"{mean} ± {values['standard_deviation']:.{decimals}f}"
 
@@ -257,7 +257,7 @@ def _mean_and_deviation(values: Optional[dict[str, Any]], decimals: int) -> str:
 def _difference_row(difference: dict[str, Any]) -> list[str]:
     names = [difference["first"], difference["second"]]
     if "p_value" not in difference:
-        return [*names, "their test items differ", "–", "–", "–"]
+        return [*names, "their test items differ", "-", "-", "-"]
     low, high = difference["confidence_interval"]
     return [
         *names,

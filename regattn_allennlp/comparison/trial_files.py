@@ -1,7 +1,7 @@
 """
 The files of a trial's folder, by which the comparison and the trial's own process speak to each other: `request.json`,
-what is to be done; `outcome.json`, what came of it and for which request; or `failure.txt`, why nothing came; `model`, what a
-training writes; `log.txt`, what the process said.
+what is to be done; `outcome.json`, what came of it and for which request, or `failure.txt`, why nothing came; `model`,
+what a training writes; `log.txt`, what the process said.
 """
 
 import json

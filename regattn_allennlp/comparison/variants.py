@@ -1,4 +1,4 @@
-"""What a comparison compares: variants, which differ in their attention, and their trials, which differ in the seed."""
+"""What a comparison compares: variants, which differ in the attention, and their trials, which differ in the seed."""
 
 import hashlib
 import itertools
@@ -66,7 +66,7 @@ class Variant:
 
 def parse_attention(argument: str) -> list[dict[str, Any]]:
     """
-    The blocks that an `--attention` argument stands for: a name, "softmax"; a block, '{"type": "fusedmax", "lam": 0.2}';
+    The blocks that an `--attention` argument stands for: a name, "softmax"; a block, {"type": "fusedmax", "lam": 0.2};
     or a block with lists of numbers in the place of numbers, which stands for a block of each combination.
     """
     if not argument.lstrip().startswith("{"):
