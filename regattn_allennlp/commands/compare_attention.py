@@ -129,7 +129,7 @@ def compare_attention(arguments: argparse.Namespace) -> None:
     test_data = arguments.test_data or default_test_data(variants)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "lock", timeout=0):
+        with FileLock(folder / ".lock", timeout=0):
             failures = _compare(arguments, variants, test_data, folder)
     except Timeout as error:
         raise ConfigurationError(

@@ -46,6 +46,7 @@ def run_trials(
 def _ray_pool(num_workers: Optional[int], address: str) -> Any:
     # Ray would otherwise build the environment of `uv run` anew for its processes.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
         from ray.util.multiprocessing import Pool

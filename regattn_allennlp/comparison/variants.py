@@ -14,7 +14,7 @@ from typing import Any, Optional
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
-from allennlp.common.params import with_overrides
+from allennlp.common.params import parse_overrides, with_overrides
 
 import regattn_allennlp.config_variables  # noqa: F401  (the configs read the environment)
 
@@ -70,12 +70,12 @@ def parse_attention(argument: str) -> list[dict[str, Any]]:
     or a block with lists of numbers in the place of numbers, which stands for a block of each combination.
     """
     if not argument.lstrip().startswith("{"):
-        return [{"type": argument.strip()}]
+        argument = json.dumps({"type": argument.strip()})
     try:
-        block = json.loads(argument)
-    except ValueError as error:
+        block = parse_overrides(argument)  # Jsonnet, as all that AllenNLP is configured by
+    except RuntimeError as error:
         raise ConfigurationError(f"--attention {argument} is no JSON object: {error}") from error
-    if not isinstance(block.get("type"), str):
+    if not isinstance(block.get("type"), str) or not block["type"]:
         raise ConfigurationError(
             f'--attention {argument} needs a "type", such as "fusedmax": {{"type": "fusedmax", "lam": 0.2}}'
         )
