@@ -1,5 +1,5 @@
 """
-`python -m regattn_allennlp` is the `allennlp` command with everything of this package, in whatever folder it is called.
+`python -m regattn_allennlp` is the `allennlp` command with everything of this package, wherever it is called.
 AllenNLP itself looks for subcommands before it reads --include-package: for `allennlp show-attention` and the others
 the folder needs a file `.allennlp_plugins` that says `regattn_allennlp`.
 """

@@ -3,8 +3,8 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from statistics import fmean, median
+from typing import Any, Optional
 
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
@@ -21,7 +21,7 @@ from regattn_allennlp.comparison.trial_files import (
     read_outcome,
     write_atomically,
 )
-from regattn_allennlp.comparison.variants import Trial, Variant, make_variants
+from regattn_allennlp.comparison.variants import Variant, make_variants
 
 DESCRIPTION = """\
 Train models that differ in their attention alone, with several seeds each, and say how they differ: in accuracy, with
@@ -168,8 +168,8 @@ def _compare(
             if failure.exists():
                 progress.write(f"{trial_folder.relative_to(folder)} failed: {failure.read_text(encoding='utf-8')}")
             progress.update()
-            write_report(folder, test_data, *collect(variants, requests))
-    finished, failures = collect(variants, requests)
+            write_report(folder, test_data, *collect(variants, requests, folder))
+    finished, failures = collect(variants, requests, folder)
     write_report(folder, test_data, finished, failures)
     print((folder / "comparison.md").read_text(encoding="utf-8"))
     print(f"Written to {folder}: comparison.md, comparison.csv, comparison.json")
@@ -197,9 +197,9 @@ def identify(test_data: str) -> dict[str, Any]:
 
 
 def collect(
-    variants: Sequence[Variant], requests: dict[Path, dict[str, Any]]
+    variants: Sequence[Variant], requests: dict[Path, dict[str, Any]], folder: Path
 ) -> tuple[list[VariantResults], list[Failure]]:
-    """What has come of the trials so far."""
+    """What has come of the trials so far; their folders are given as seen from the comparison's `folder`."""
     results, failures = [], []
     for variant in variants:
         runs = []
@@ -207,18 +207,21 @@ def collect(
             outcome = read_outcome(trial.folder, requests[trial.folder])
             failure = trial.folder / FAILURE_NAME
             if outcome is not None:
-                runs.append(_run(trial, outcome))
+                model = trial.archive or str((trial.folder / MODEL_NAME).relative_to(folder))
+                runs.append(_run(trial.seed, model, outcome))
             elif failure.exists():
                 error = failure.read_text(encoding="utf-8")
-                failures.append(Failure(variant.name, trial.seed, error, str(trial.folder / LOG_NAME)))
+                failures.append(
+                    Failure(variant.name, trial.seed, error, str((trial.folder / LOG_NAME).relative_to(folder)))
+                )
         results.append(VariantResults(variant, runs))
     return results, failures
 
 
-def _run(trial: Trial, outcome: dict[str, Any]) -> Run:
+def _run(seed: Optional[int], model: str, outcome: dict[str, Any]) -> Run:
     metrics = dict(outcome["metrics"])
     metrics["zeros"] = fmean(metrics[f"{direction}_zeros"] for direction in DIRECTIONS)
     if outcome["curve"]:
-        metrics["seconds_per_epoch"] = fmean(epoch["seconds"] for epoch in outcome["curve"])
-    folder = trial.archive or str(trial.folder / MODEL_NAME)
-    return Run(trial.seed, folder, metrics, outcome["curve"], outcome["correct"], outcome["items"])
+        # The median: the first epoch may have to compile.
+        metrics["seconds_per_epoch"] = median(epoch["seconds"] for epoch in outcome["curve"])
+    return Run(seed, model, metrics, outcome["curve"], outcome["correct"], outcome["items"])

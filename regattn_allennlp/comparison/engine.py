@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Optional
@@ -32,18 +32,19 @@ def run_trials(
     if ray_address is None:
         num_workers = num_workers or 1
         num_threads: Optional[int] = max(1, (os.cpu_count() or 1) // num_workers)
-        pool: Any = ThreadPool(num_workers)
+        open_pool: AbstractContextManager[Any] = ThreadPool(num_workers)
     else:
         # Ray tells its processes how many threads are theirs.
         num_threads = None
-        pool = _ray_pool(num_workers, ray_address)
+        open_pool = _ray_pool(num_workers, ray_address)
     tasks = [(str(folder), num_threads, os.getcwd()) for folder in folders]
-    with closing(pool):
+    with open_pool as pool:
         for folder in pool.imap_unordered(run_trial, tasks):
             yield Path(folder)
 
 
-def _ray_pool(num_workers: Optional[int], address: str) -> Any:
+@contextmanager
+def _ray_pool(num_workers: Optional[int], address: str) -> Iterator[Any]:
     # Ray would otherwise build the environment of `uv run` anew for its processes.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -52,15 +53,18 @@ def _ray_pool(num_workers: Optional[int], address: str) -> Any:
         from ray.util.multiprocessing import Pool
     except ImportError as error:
         raise ConfigurationError(f"--ray needs Ray, the extra regattn_allennlp[ray]: {error}") from error
-    if not ray.is_initialized():
-        try:
-            ray.init(address=address, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigurationError(
-                f"--ray {address}: no Ray cluster answers there ({error}). Start one by `ray start --head`, and "
-                'give its address, or "auto"; or write "local" for one that is started here.'
-            ) from error
-    return Pool(num_workers)
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigurationError(
+            f"--ray {address}: no Ray cluster answers there ({error}). Start one by `ray start --head`, and give its "
+            'address, or "auto"; or write "local" for one that is started here.'
+        ) from error
+    try:
+        with Pool(num_workers) as pool:
+            yield pool
+    finally:
+        ray.shutdown()
 
 
 def run_trial(task: tuple[str, Optional[int], str]) -> str:

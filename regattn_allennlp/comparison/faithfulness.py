@@ -106,9 +106,7 @@ def faithfulness(
             for fraction in fractions:
                 premise_rationale, premise_rest = _split(premise_importance, fraction)
                 hypothesis_rationale, hypothesis_rest = _split(hypothesis_importance, fraction)
-                reductions[prefix + "comprehensiveness"].append(
-                    _Reduction(whole.item, premise_rest, hypothesis_rest)
-                )
+                reductions[prefix + "comprehensiveness"].append(_Reduction(whole.item, premise_rest, hypothesis_rest))
                 reductions[prefix + "sufficiency"].append(
                     _Reduction(whole.item, premise_rationale, hypothesis_rationale)
                 )

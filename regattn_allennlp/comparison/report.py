@@ -41,10 +41,13 @@ MAIN_COLUMNS = [
 
 @dataclass(frozen=True)
 class Run:
-    """One trial's results: `metrics` by name, whether each test item is `correct`, and what tells the items apart."""
+    """
+    One trial's results: the `model`'s path, its `metrics` by name, the `curve` of its training, whether each test item
+    is `correct`, and what the `items` are told by.
+    """
 
     seed: Optional[int]
-    folder: str
+    model: str
     metrics: dict[str, float]
     curve: list[dict[str, Any]]
     correct: list[bool]
@@ -92,7 +95,7 @@ def write_report(
                 "source": result.variant.source,
                 "attention": result.variant.attention,
                 "summary": result.summary(),
-                "runs": [{"seed": run.seed, "folder": run.folder, "metrics": run.metrics} for run in result.runs],
+                "runs": [{"seed": run.seed, "model": run.model, "metrics": run.metrics} for run in result.runs],
             }
             for result in present
         ],
@@ -135,7 +138,7 @@ def _csv(report: dict[str, Any]) -> str:
         + [heading for name in metrics for heading in (name, f"{name}_standard_deviation")]
     )
     for variant in report["variants"]:
-        row = [
+        row: list[Any] = [
             variant["name"],
             variant["source"],
             json.dumps(variant["attention"]),
@@ -175,7 +178,7 @@ def _markdown(report: dict[str, Any], figures: Sequence[str]) -> str:
     parts = [
         "# Comparison of attentions",
         f"Test data: `{report['test_data']}`, {report['num_items']} items. Mean ± standard deviation over the runs, "
-        "which differ in their seeds.",
+        "which differ in their seeds; the seconds are the median epoch's, with its validation.",
         _table(
             ["attention", "runs", *(heading for _, heading, _ in MAIN_COLUMNS)],
             [

@@ -157,11 +157,12 @@ def make_variants(
             trials.append(Trial(name, config.get(SEED_KEYS[0]), own_folder, archive=absolute))
         variants.append(Variant(name, *runs[0], trials))
 
-    seen: dict[Path, str] = {}
+    seen = set()
     for trial in (trial for variant in variants for trial in variant.trials):
-        if trial.folder in seen:
+        content = trial.archive or json.dumps(trial.config, sort_keys=True)
+        if content in seen:
             raise ConfigurationError(f'"{trial.variant}" is given twice.')
-        seen[trial.folder] = trial.variant
+        seen.add(content)
     return variants
 
 
