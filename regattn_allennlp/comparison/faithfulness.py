@@ -18,6 +18,9 @@ from allennlp.nn.util import move_to_device
 # Of the words of each sentence, as in the paper (section 4).
 FRACTIONS = (0.01, 0.05, 0.1, 0.2, 0.5)
 
+# Sums of attention weights that are the same in so many decimals are equal.
+DECIMALS = 5
+
 # The positions of some words of a sentence.
 Positions = tuple[int, ...]
 
@@ -49,8 +52,8 @@ def faithfulness(
 
     How much a word matters is the attention it receives: the mean over all words of the other sentence of the weight
     that they give it. The rationale is the fraction of each sentence's words that matter most, rounded up; of words
-    that matter equally, the earlier. A sentence never gets empty: if the rationale is all of it, then without the
-    rationale the least word stays, and a sentence of one word is kept as it is.
+    that matter equally, but for round-off, the earlier. A sentence never gets empty: if the rationale is all of it,
+    then without the rationale the word that matters least stays, and a sentence of one word is kept as it is.
 
     A number means little by itself: compare with the same two for random words, which are the same for all models.
 
@@ -97,8 +100,8 @@ def faithfulness(
         probabilities[whole] = float(output["label_probs"][label])
         premise_length, hypothesis_length = len(whole.premise), len(whole.hypothesis)
         attention = (
-            output["hypothesis_to_premise_attention"][:hypothesis_length, :premise_length].mean(axis=0),
-            output["premise_to_hypothesis_attention"][:premise_length, :hypothesis_length].mean(axis=0),
+            _received(output["hypothesis_to_premise_attention"][:hypothesis_length, :premise_length]),
+            _received(output["premise_to_hypothesis_attention"][:premise_length, :hypothesis_length]),
         )
         generator = np.random.default_rng([seed, whole.item])
         random = generator.random(premise_length), generator.random(hypothesis_length)
@@ -121,6 +124,15 @@ def faithfulness(
         name: fmean(probabilities[whole_items[reduction.item]] - probabilities[reduction] for reduction in reduced)
         for name, reduced in reductions.items()
     }
+
+
+def _received(weights: np.ndarray) -> np.ndarray:
+    """
+    The sum of the weights of each column, which orders a sentence's words as the mean does. Rounded: words that get
+    the same, such as 0.5 twice and 1 once, would be ordered by the round-off of single precision, which changes with
+    the padding.
+    """
+    return weights.sum(axis=0).round(DECIMALS)
 
 
 def _split(importance: np.ndarray, fraction: float) -> tuple[Positions, Positions]:

@@ -63,9 +63,9 @@ def _sign_flip_p_value(differences: np.ndarray) -> float:
     # With as many seeds on both sides this leaves the sum of d_i few values.
     unit = np.gcd.reduce(magnitudes)
     total, observed = magnitudes.sum() // unit, abs(differences.sum()) // unit
-    # The distribution of the sum of those magnitudes whose sign is plus. Those that are k have a share in it of k times
-    # a binomial number. Convolved as it is defined and not by FFT: all terms are positive, so that also the smallest
-    # probabilities are right, while FFT's round-off is that of the largest. 10,000 items take a second at most.
+    # The distribution of the sum of those magnitudes whose sign is plus: a binomial number of each, independent of the
+    # others. Convolved as it is defined and not by FFT: all terms are positive, so that also the smallest
+    # probabilities are right, while FFT's round-off is that of the largest. 10,000 items take about a second.
     distribution = np.ones(1)
     for magnitude, count in zip(*np.unique(magnitudes // unit, return_counts=True), strict=True):
         share = np.zeros(magnitude * count + 1)
