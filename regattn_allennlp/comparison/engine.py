@@ -1,6 +1,7 @@
 """Runs trials, several at a time: on this machine, or on the machines of a Ray cluster."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -54,8 +55,12 @@ def _ray_pool(num_workers: Optional[int], address: str) -> Iterator[Any]:
     except ImportError as error:
         raise ConfigurationError(f"--ray needs Ray, the extra regattn_allennlp[ray]: {error}") from error
     try:
+        if ":" in address:
+            # Ray itself takes minutes to find that nobody is there.
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # ConnectionError is an OSError
         raise ConfigurationError(
             f"--ray {address}: no Ray cluster answers there ({error}). Start one by `ray start --head`, and give its "
             'address, or "auto"; or write "local" for one that is started here.'

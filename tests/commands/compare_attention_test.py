@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +19,17 @@ from tests.conftest import PROJECT_ROOT, SMALL
 
 CONFIG = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
 INCLUDE = ("--include-package", "regattn_allennlp")
+# Of a quarter of a second each: so many that a training can be interrupted in their midst.
+NUM_EPOCHS = 30
 FUSEDMAX = '{"type": "fusedmax", "lam": 0.1}'
 # Fails in the training: the dimensions are not those of the vectors.
 MISFIT = '{"type": "softmax", "similarity": {"type": "bilinear", "matrix_1_dim": 3, "matrix_2_dim": 3}}'
 
 
 def command(folder: Path, *attentions: str, seeds: int = 2) -> list:
+    overrides = json.dumps({**SMALL, "trainer.num_epochs": NUM_EPOCHS})
     given = [argument for attention in attentions for argument in ("--attention", attention)]
-    return ["compare-attention", CONFIG, *given, "--seeds", seeds, "-s", folder, "-o", json.dumps(SMALL), *INCLUDE]
+    return ["compare-attention", CONFIG, *given, "--seeds", seeds, "-s", folder, "-o", overrides, *INCLUDE]
 
 
 def comparison(folder: Path) -> dict:
@@ -43,27 +47,25 @@ def compared(allennlp, tmp_path_factory) -> Path:
     """A comparison of which one variant failed."""
     folder = tmp_path_factory.mktemp("comparison") / "deep" / "down"
     with pytest.raises(SystemExit) as ended:
-        allennlp(*command(folder, "softmax", FUSEDMAX, MISFIT), "--workers", 2)
+        allennlp(*command(folder, FUSEDMAX, MISFIT), "--workers", 2)
     assert ended.value.code == 1
     return folder
 
 
 def test_a_failing_variant_is_reported_and_the_others_are_compared(compared):
     report = comparison(compared)
-    assert [(variant["name"], len(variant["runs"])) for variant in report["variants"]] == [
-        ("softmax", 2), ("fusedmax lam=0.1", 2),
-    ]  # fmt: skip
+    assert [(variant["name"], len(variant["runs"])) for variant in report["variants"]] == [("fusedmax lam=0.1", 2)]
     assert [failure["seed"] for failure in report["failures"]] == [1, 2]
     for failure in report["failures"]:
         assert "Expected size" in failure["error"] and "Traceback" in (compared / failure["log"]).read_text()
     with open(compared / "comparison.csv", newline="") as file:
-        assert [row["variant"] for row in csv.DictReader(file)] == ["softmax", "fusedmax lam=0.1"]
+        assert [row["variant"] for row in csv.DictReader(file)] == ["fusedmax lam=0.1"]
     for picture in ("accuracy.png", "accuracy_against_sparsity.png", "training_curves.png"):
         assert (compared / picture).exists()
 
 
 def test_the_numbers_are_those_of_allennlp_evaluate(allennlp, compared, tmp_path):
-    variant = comparison(compared)["variants"][1]
+    variant = comparison(compared)["variants"][0]
     values = []
     for run in variant["runs"]:
         output = tmp_path / f"{run['seed']}.json"
@@ -83,62 +85,57 @@ def test_the_numbers_are_those_of_allennlp_evaluate(allennlp, compared, tmp_path
 def test_the_same_command_repeats_nothing(allennlp, compared, capsys):
     before = written(compared)
     numbers = comparison(compared)["variants"]
-    allennlp(*command(compared, "softmax", FUSEDMAX))
+    allennlp(*command(compared, FUSEDMAX))
     assert written(compared) == before
     assert comparison(compared)["variants"] == numbers
     assert "| fusedmax lam=0.1 | 2 |" in capsys.readouterr().out
 
 
 def test_archives_and_ray_give_the_numbers_of_the_trainings(allennlp, compared, tmp_path):
-    runs = {variant["name"]: variant["runs"] for variant in comparison(compared)["variants"]}
-    softmax, fusedmax = ([compared / run["model"] for run in runs[name]] for name in ("softmax", "fusedmax lam=0.1"))
-    sources = [*softmax, fusedmax[0] / "model.tar.gz"]
-    arguments = ["--test-data", "sample:validation[:64]", "--faithfulness", 16, *INCLUDE]
-    allennlp("compare-attention", *sources, "-s", tmp_path / "out", "--ray", "local", *arguments)
-    report = comparison(tmp_path / "out")
-    assert [len(variant["runs"]) for variant in report["variants"]] == [2, 1]
-    for variant in report["variants"]:
-        for run, trained in zip(variant["runs"], runs[variant["name"]], strict=False):
-            assert trained["metrics"].items() <= run["metrics"].items()
-            assert -1 <= run["metrics"]["comprehensiveness"] <= 1
+    trained = comparison(compared)["variants"][0]["runs"]
+    first, second = (compared / run["model"] for run in trained)
+    arguments = ["--test-data", "sample:validation[:64]", "--faithfulness", 16, "--ray", "local", *INCLUDE]
+    allennlp("compare-attention", first, second / "model.tar.gz", "-s", tmp_path / "out", *arguments)
+    (variant,) = comparison(tmp_path / "out")["variants"]
+    for run, run_of_training in zip(variant["runs"], trained, strict=True):
+        assert run_of_training["metrics"].items() <= run["metrics"].items()
+        assert -1 <= run["metrics"]["comprehensiveness"] <= 1
     assert "## Faithfulness" in (tmp_path / "out" / "comparison.md").read_text()
     assert (tmp_path / "out" / "training_curves.png").exists()
 
 
 def test_an_interrupted_comparison_goes_on_where_it_stopped(compared, tmp_path):
-    overrides = json.dumps({**SMALL, "trainer.num_epochs": 30})
     folder = tmp_path / "out"
-    arguments = [*command(folder, "softmax", "sparsemax", seeds=1), "-o", overrides]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "allennlp", *map(str, arguments)],
-        cwd=PROJECT_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 300
-
-    def epochs(attention: str) -> int:
-        return len(list(folder.glob(f"trials/{attention}*/seed1/model/metrics_epoch_*.json")))
-
-    try:
-        while epochs("sparsemax") < 5 and time.monotonic() < deadline:
-            time.sleep(0.02)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    stopped_at = epochs("sparsemax")
-    assert 5 <= stopped_at < 30, "it was over before it was interrupted"
+    shutil.copytree(compared, folder)
+    arguments = map(str, command(folder, FUSEDMAX, "sparsemax", seeds=1))
+    in_a_process = [sys.executable, "-m", "allennlp", *arguments]
     before = written(folder)
-    assert len(before) == 2  # softmax is done
-    # The training ends with the comparison, though it was not told.
+
+    def epochs() -> int:
+        return len(list(folder.glob("trials/sparsemax*/seed1/model/metrics_epoch_*.json")))
+
+    with subprocess.Popen(
+        in_a_process, cwd=PROJECT_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 300
+        while epochs() < 5 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    stopped_at = epochs()
+    assert 5 <= stopped_at < NUM_EPOCHS, "it was over before it was interrupted"
+    # The training ends with the comparison, though nobody told it to.
     time.sleep(3)
-    assert epochs("sparsemax") <= stopped_at + 1
+    assert epochs() <= stopped_at + 1
     first_epoch = next(folder.glob("trials/sparsemax*/seed1/model/metrics_epoch_0.json"))
     first_epoch_written = first_epoch.stat().st_mtime_ns
 
-    subprocess.run([sys.executable, "-m", "allennlp", *map(str, arguments)], cwd=PROJECT_ROOT, check=True)
+    subprocess.run(in_a_process, cwd=PROJECT_ROOT, check=True, capture_output=True)
     assert before.items() <= written(folder).items()
     assert first_epoch.stat().st_mtime_ns == first_epoch_written
-    assert epochs("sparsemax") == 30
-    assert [variant["name"] for variant in comparison(folder)["variants"]] == ["softmax", "sparsemax"]
+    assert epochs() == NUM_EPOCHS
+    report = comparison(folder)
+    assert [variant["name"] for variant in report["variants"]] == ["fusedmax lam=0.1", "sparsemax"]
+    assert 0 <= report["differences"][0]["p_value"] <= 1
 
 
 @pytest.mark.parametrize(
