@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Ten colours that are told apart with any kind of colour vision (Petroff 2021, arXiv 2107.02270). There are
-# not as many markers, and the dashes change when the colours are used up, so that of many variants no two look alike.
+# Ten colours that are told apart with any kind of colour vision (Petroff 2021, arXiv 2107.02270), and seven markers:
+# a pair of both comes again after 70 variants. Lines differ also in their dashes, which change after ten.
 PALETTE = "petroff10"
 MARKERS = "osD^vPX"
 DASHES = ("solid", "dashed", "dotted", "dashdot")
