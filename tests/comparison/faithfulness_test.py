@@ -99,10 +99,10 @@ def test_of_equally_attended_words_the_earlier_is_the_rationale():
 
 
 def test_a_fractions_rounding_is_no_further_word():
-    # 0.07 * 100 is 7.000000000000001: "key" seven times is the rationale.
-    model, instances = toy(("clue", " ".join(["key"] * 7 + ["filler"] * 93)))
-    expected = sigmoid(abs(1 + 21 - 46.5)) - sigmoid(-(1 + 21))
-    assert faithfulness(model, instances, fractions=[0.07])["sufficiency"] == pytest.approx(expected, abs=1e-6)
+    # 0.28 * 25 is 7.000000000000001: "filler" seven times is the rationale.
+    model, instances = toy(("key", " ".join(["filler"] * 7 + ["trifle"] * 18)))
+    expected = sigmoid(-(3 - 3.5 - 4.5)) - sigmoid(-(3 - 3.5))
+    assert faithfulness(model, instances, fractions=[0.28])["sufficiency"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_sentence_never_gets_empty():
@@ -132,6 +132,14 @@ def test_random_words_depend_on_the_seed_and_not_on_the_attention():
     # The words that get the weight have the value.
     assert attentive["comprehensiveness"] > attentive["random_comprehensiveness"] > opposite["comprehensiveness"]
     assert attentive["sufficiency"] < attentive["random_sufficiency"] < opposite["sufficiency"]
+
+
+def test_the_random_words_of_each_item_are_others():
+    pair = ("filler key trifle clue", "clue filler key")
+    model, instances = toy(pair)
+    once, often = faithfulness(model, instances), faithfulness(model, instances * 50)
+    assert once["comprehensiveness"] == pytest.approx(often["comprehensiveness"], abs=1e-6)
+    assert once["random_comprehensiveness"] != pytest.approx(often["random_comprehensiveness"], abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -187,11 +195,12 @@ def test_the_model_and_the_instances_are_left_as_they_were(loaded, instances):
     model.train()
     metrics = model.get_metrics()
     fresh = list(loaded.validation_dataset_reader.read("sample:validation[:8]"))
-    faithfulness(model, fresh)
+    measured = faithfulness(model, fresh)
     assert model.training
     assert model.get_metrics() == metrics
     assert all(not instance.indexed for instance in fresh)
-    assert all(parameter.grad is None for parameter in model.parameters())
+    # Dropout was off all the same.
+    assert faithfulness(model.eval(), fresh) == pytest.approx(measured, abs=1e-6)
 
 
 def test_instances_may_be_indexed_for_another_model():
