@@ -113,7 +113,7 @@ def _differences(results: Sequence[VariantResults]) -> list[dict[str, Any]]:
     """Every pair of variants, with a paired test on the test items; none for a pair with other items."""
     differences = []
     for first, second in itertools.combinations(results, 2):
-        difference = {"first": first.variant.name, "second": second.variant.name}
+        difference: dict[str, Any] = {"first": first.variant.name, "second": second.variant.name}
         if len({run.items for run in (*first.runs, *second.runs)}) == 1:
             test = paired_sign_flip_test(
                 np.array([run.correct for run in first.runs]), np.array([run.correct for run in second.runs])
