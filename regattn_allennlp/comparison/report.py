@@ -161,7 +161,8 @@ def _draw_figures(folder: Path, results: Sequence[VariantResults]) -> list[str]:
             name=result.variant.name,
             accuracies=[run.metrics["accuracy"] for run in result.runs],
             zeros=[run.metrics["zeros"] for run in result.runs],
-            curves=[run.curve for run in result.runs],
+            # A training without validation has no curve to show.
+            curves=[run.curve for run in result.runs if run.curve and "validation_accuracy" in run.curve[0]],
         )
         for result in results
     ]
