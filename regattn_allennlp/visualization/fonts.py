@@ -50,7 +50,7 @@ def fonts_for(words: Iterable[str]) -> Fonts:
     words = set(words)
     if matplotlib.__version_info__ < (3, 11) and any(map(is_right_to_left, words)):
         warnings.warn(
-            "Words that run from right to left are drawn with their letters unjoined and in the wrong order: that takes "
+            "Words that run from right to left are drawn with their letters unjoined and in the wrong order: it takes "
             "matplotlib 3.11, which needs Python 3.11. An .html file shows them well.",
             stacklevel=2,
         )

@@ -16,7 +16,7 @@ from PIL import Image
 
 from regattn_allennlp.commands import show_attention
 from regattn_allennlp.visualization import attention_map
-from regattn_allennlp.visualization.attention_figure import GROUP_COLOR, attention_figure
+from regattn_allennlp.visualization.attention_figure import GROUP_COLOR, WORD_SIZE, attention_figure
 
 PREMISE, HYPOTHESIS = "A small dog sleeps in the garden for $5 and $6.", "An animal is asleep."
 ONE_PAIR = ("--premise", PREMISE, "--hypothesis", HYPOTHESIS)
@@ -201,7 +201,7 @@ def test_words_of_a_picture_do_not_overlap(columns):
         assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= whole.x1 + 1 and box.y1 <= whole.y1 + 1
         # Words turned by 60 degrees, at least the height of their letters apart.
         places = sorted(axes.transData.transform((tick, 0))[0] for tick in axes.get_xticks())
-        letters = 9 / 72 * figure.dpi
+        letters = WORD_SIZE / 72 * figure.dpi
         assert all(right - left >= letters / np.sin(np.radians(60)) for left, right in pairwise(places))
     first, second = (axes.get_tightbbox(figure.canvas.get_renderer()) for axes in figure.axes)
     assert first.x1 <= second.x0 or first.y0 >= second.y1

@@ -11,7 +11,7 @@ NOWHERE = "\U0010f8d7"
 
 
 def can_be_drawn(character: str, families: list[str]) -> bool:
-    properties = [font_manager.FontProperties(family=family) for family in families]
+    properties = [font_manager.FontProperties(family=[family]) for family in families]
     fonts = [FT2Font(font_manager.findfont(one, fallback_to_default=False)) for one in properties]
     return any(font.get_char_index(ord(character)) for font in fonts)
 
