@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
-# Importing matplotlib takes a second, and AllenNLP imports this module for each of its commands.
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from matplotlib import color_sequences
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 # Ten colours that are told apart with any kind of colour vision (Petroff 2021, arXiv 2107.02270), and seven markers:
 # a pair of both comes again after 70 variants. Lines differ also in their dashes, which change after ten.
@@ -42,7 +41,7 @@ class VariantFigures:
     curves: list[list[dict[str, Any]]]
 
 
-def draw_accuracies(variants: Sequence[VariantFigures], path: str | PathLike) -> "Figure":
+def draw_accuracies(variants: Sequence[VariantFigures], path: str | PathLike) -> Figure:
     """
     Draws each variant's accuracy: a dot for each seed, and their mean with the standard deviation over the seeds,
     where there are two or more. All figures are written to `path`, in the format of its suffix.
@@ -63,7 +62,7 @@ def draw_accuracies(variants: Sequence[VariantFigures], path: str | PathLike) ->
     return _save(figure, path)
 
 
-def draw_accuracy_against_sparsity(variants: Sequence[VariantFigures], path: str | PathLike) -> "Figure":
+def draw_accuracy_against_sparsity(variants: Sequence[VariantFigures], path: str | PathLike) -> Figure:
     """
     Draws the accuracy over the fraction of attention weights that are 0: means, with the standard deviations over the
     seeds in both directions.
@@ -89,7 +88,7 @@ def draw_accuracy_against_sparsity(variants: Sequence[VariantFigures], path: str
     return _save(figure, path)
 
 
-def draw_training_curves(variants: Sequence[VariantFigures], path: str | PathLike) -> Optional["Figure"]:
+def draw_training_curves(variants: Sequence[VariantFigures], path: str | PathLike) -> Optional[Figure]:
     """
     Draws the validation accuracy and the training loss over the epochs: a thin line for each seed, and their mean, up
     to the last epoch that all of them reached. Variants without curves are left out.
@@ -116,7 +115,7 @@ def draw_training_curves(variants: Sequence[VariantFigures], path: str | PathLik
     return _save(figure, path)
 
 
-def _draw_curves(axes: "Axes", variant: VariantFigures, metric: str, style: dict[str, Any]) -> None:
+def _draw_curves(axes: Axes, variant: VariantFigures, metric: str, style: dict[str, Any]) -> None:
     for curve in variant.curves:
         axes.plot(
             [epoch["epoch"] for epoch in curve], [epoch[metric] for epoch in curve],
@@ -129,22 +128,18 @@ def _draw_curves(axes: "Axes", variant: VariantFigures, metric: str, style: dict
     )  # fmt: skip
 
 
-def _with_legend(num_variants: int, panels: int) -> tuple["Figure", list["Axes"]]:
+def _with_legend(num_variants: int, panels: int) -> tuple[Figure, list[Axes]]:
     """A figure with panels under each other that is high enough for a legend of all variants at its side."""
     figure = _figure(8.5, max(2.8 * panels + 1.2, 0.4 + 0.25 * num_variants))
     return figure, list(figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0])
 
 
-def _figure(width: float, height: float) -> "Figure":
+def _figure(width: float, height: float) -> Figure:
     """Of so many inches."""
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def _style(index: int) -> dict[str, Any]:
-    from matplotlib import color_sequences
-
     colors = color_sequences[PALETTE]
     return {
         "color": colors[index % len(colors)],
@@ -157,6 +152,6 @@ def _deviation(values: Sequence[float]) -> Optional[float]:
     return stdev(values) if len(values) > 1 else None
 
 
-def _save(figure: "Figure", path: str | PathLike) -> "Figure":
+def _save(figure: Figure, path: str | PathLike) -> Figure:
     figure.savefig(path, dpi=DOTS_PER_INCH)
     return figure
