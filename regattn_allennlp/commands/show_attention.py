@@ -17,6 +17,9 @@ from regattn_allennlp.visualization import DIRECTIONS, attention_map
 from regattn_allennlp.visualization.attention_figure import attention_figure
 from regattn_allennlp.visualization.attention_page import attention_page
 
+DOTS_PER_INCH = 150
+# matplotlib refuses to draw more in a row or column.
+MAX_PIXELS = 2**16
 SUFFIXES = (".html", ".pdf", ".png", ".svg")
 
 DESCRIPTION = """\
@@ -178,8 +181,13 @@ def _draw(names: Sequence[str], shown: Iterator[JsonDict], number: int, out: Pat
                     pages.savefig(figure)
             return
         for index, figure in enumerate(figures, start=1):
-            numbered = out.with_stem(f"{out.stem}-{index:0{len(str(number))}}")
-            figure.savefig(numbered if number > 1 else out, dpi=150)
+            numbered = out.with_stem(f"{out.stem}-{index:0{len(str(number))}}") if number > 1 else out
+            if out.suffix.lower() == ".png" and max(figure.get_size_inches()) * DOTS_PER_INCH >= MAX_PIXELS:
+                raise ConfigurationError(
+                    f"A picture as large as {numbered} would be is none that a PNG may be: the sentences are too long. "
+                    "Write .html, .pdf or .svg, or fewer archives."
+                )
+            figure.savefig(numbered, dpi=DOTS_PER_INCH)
 
 
 def _title(name: str, pair: JsonDict, prediction: JsonDict) -> str:

@@ -1,11 +1,11 @@
 """The attention of one prediction as the data that heat maps are drawn from: pictures, HTML files and the web page."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from allennlp.common.util import JsonDict
 
-from regattn_allennlp.visualization.equal_weights import equal_groups
+from regattn_allennlp.visualization.equal_weights import Run, equal_groups
 
 # Each attends from the words of its first sentence, the rows, to those of its second, the columns.
 DIRECTIONS = ("hypothesis_to_premise", "premise_to_hypothesis")
@@ -22,7 +22,8 @@ def attention_map(prediction: JsonDict, direction: str = DIRECTIONS[0]) -> JsonD
     weights : `List[List[float]]`
         For each row its weights over the columns; they sum to 1.
     groups : `List[List[List[Tuple[int, int]]]]`
-        For each row its `equal_groups`.
+        For each row its `equal_groups`, but for those that are one word, which occurs more than once: these have one
+        weight with any attention, because they have one score.
     rowTitle, columnTitle : `str`
         Which sentence is which: "hypothesis", "premise".
     rightToLeft : `bool`
@@ -35,11 +36,18 @@ def attention_map(prediction: JsonDict, direction: str = DIRECTIONS[0]) -> JsonD
         "rows": prediction[f"{row_title}_tokens"],
         "columns": columns,
         "weights": weights,
-        "groups": [equal_groups(of_row) for of_row in weights],
+        "groups": [
+            [runs for runs in equal_groups(of_row) if _number_of_words(columns, runs) > 1] for of_row in weights
+        ],
         "rowTitle": row_title,
         "columnTitle": column_title,
         "rightToLeft": is_right_to_left(columns),
     }
+
+
+def _number_of_words(tokens: Sequence[str], runs: Iterable[Run]) -> int:
+    """How many different ones, whatever their case."""
+    return len({token.casefold() for start, stop in runs for token in tokens[start:stop]})
 
 
 def is_right_to_left(tokens: Iterable[str]) -> bool:

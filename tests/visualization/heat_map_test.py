@@ -137,6 +137,19 @@ def test_attention_map_has_the_weights_of_its_direction(direction):
     json.dumps(given)
 
 
+def test_a_word_that_occurs_twice_is_no_group():
+    given = attention_map({
+        "hypothesis_tokens": ["it"], "premise_tokens": ["A", "dog", "a", "cat"],
+        "hypothesis_to_premise_attention": [[0.25, 0.3, 0.25, 0.2]],
+    })  # fmt: skip
+    assert given["groups"] == [[]]
+    given = attention_map({
+        "hypothesis_tokens": ["it"], "premise_tokens": ["A", "dog", "a", "cat"],
+        "hypothesis_to_premise_attention": [[0.25, 0.25, 0.25, 0.25]],
+    })  # fmt: skip
+    assert given["groups"] == [[[(0, 4)]]]
+
+
 @pytest.mark.parametrize(
     "tokens, expected",
     [(["12", "-", "dogs"], False), (["12", "כלב", "dog"], True), (["كلب"], True), (["狗"], False), (["."], False)],
