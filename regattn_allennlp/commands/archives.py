@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allennlp.common.checks import ConfigurationError
+from allennlp.common.tqdm import Tqdm
 from allennlp.models.archival import load_archive
 from allennlp.predictors import Predictor
 
@@ -13,6 +14,8 @@ from regattn_allennlp.models import RegularizedDecomposableAttention
 from regattn_allennlp.predictors import EntailmentPredictor
 
 ARCHIVE_NAME = "model.tar.gz"
+
+WANTED = f"the folder that `allennlp train -s` wrote, or the {ARCHIVE_NAME} in it"
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,13 @@ def load_predictors(paths: Sequence[str], cuda_device: int = -1) -> list[NamedPr
     `ConfigurationError`
         For a path that is no such archive, which it names; for one that is given twice.
     """
+    names = archive_names(paths)
+    for path in paths:  # all, before the first is loaded
+        if not os.path.exists(path):
+            raise ConfigurationError(f'"{path}" does not exist; wanted is {WANTED}.')
     return [
         NamedPredictor(name, _load_predictor(path, cuda_device))
-        for name, path in zip(archive_names(paths), paths, strict=True)
+        for name, path in zip(names, Tqdm.tqdm(paths, desc="loading archives"), strict=True)
     ]
 
 
@@ -72,8 +79,8 @@ def _load_predictor(path: str, cuda_device: int) -> EntailmentPredictor:
         archive = load_archive(path, cuda_device=cuda_device)
     except Exception as error:  # tar, the config, the vocabulary and the weights have errors of their own
         raise ConfigurationError(
-            f'"{path}" could not be loaded as the archive of a trained model; wanted is the folder that '
-            f"`allennlp train -s` wrote, or the {ARCHIVE_NAME} in it. {type(error).__name__}: {error}"
+            f'"{path}" could not be loaded as the archive of a trained model; wanted is {WANTED}. '
+            f"{type(error).__name__}: {error}"
         ) from error
     if not isinstance(archive.model, RegularizedDecomposableAttention):
         raise ConfigurationError(
