@@ -10,13 +10,24 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from regattn_allennlp import visualization
 from regattn_allennlp.server.guard import Guard
 from regattn_allennlp.server.loaded_models import LoadedModels, RequestError
 from regattn_allennlp.server.schema import Archives, AttentionAnswer, AttentionRequest, Problem
 from regattn_allennlp.version import VERSION
 
 STATIC = Path(__file__).parent / "static"
-FILES = {path.name: path for path in (STATIC / "page.js", STATIC / "page.css")}
+VISUALIZATION = Path(visualization.__file__).parent
+FILES = {
+    path.name: path
+    for path in (
+        STATIC / "icon.svg",
+        STATIC / "page.css",
+        STATIC / "page.js",
+        VISUALIZATION / "heat_map.css",
+        VISUALIZATION / "heat_map.js",
+    )
+}
 
 # A character is at most 12 bytes in JSON ("\ud83d\ude00"), and there are two sentences; the rest is for the values.
 BYTES_FOR_A_CHARACTER = 2 * 12

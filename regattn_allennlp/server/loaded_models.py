@@ -1,6 +1,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from allennlp.common.util import JsonDict
 from allennlp.data import Instance
 
 from regattn_allennlp.commands.archives import NamedPredictor
@@ -14,7 +15,7 @@ from regattn_allennlp.server.schema import (
     AttentionRequest,
     Parameter,
 )
-from regattn_allennlp.visualization.equal_weights import equal_groups
+from regattn_allennlp.visualization.attention_map import attention_map
 
 SENTENCES = ("premise", "hypothesis")
 
@@ -100,14 +101,13 @@ class LoadedModels:
         with _regularization(attention, values):
             prediction = self._predictors[name].predict_instance(instance)
             used = _values(attention.regularized_max)
-        premise, hypothesis = prediction["premise_tokens"], prediction["hypothesis_tokens"]
         return ArchiveAttention(
             name=name,
             label=prediction["label"],
             probabilities=prediction["probabilities"],
             regularization=used,
-            premise_to_hypothesis=_map(premise, hypothesis, prediction["premise_to_hypothesis_attention"]),
-            hypothesis_to_premise=_map(hypothesis, premise, prediction["hypothesis_to_premise_attention"]),
+            premise_to_hypothesis=_map(prediction, "premise_to_hypothesis"),
+            hypothesis_to_premise=_map(prediction, "hypothesis_to_premise"),
         )
 
     def _attention(self, name: str) -> RegularizedAttention:
@@ -159,5 +159,12 @@ def _registered_name(operator: RegularizedMax) -> str:
     return next(names, type(operator).__name__)
 
 
-def _map(rows: list[str], columns: list[str], weights: list[list[float]]) -> AttentionMap:
-    return AttentionMap(rows=rows, columns=columns, weights=weights, groups=[equal_groups(row) for row in weights])
+def _map(prediction: JsonDict, direction: str) -> AttentionMap:
+    drawn = attention_map(prediction, direction)
+    return AttentionMap(
+        rows=drawn["rows"],
+        columns=drawn["columns"],
+        weights=drawn["weights"],
+        groups=drawn["groups"],
+        right_to_left=drawn["rightToLeft"],
+    )

@@ -48,9 +48,10 @@ class AttentionMap(BaseModel):
     groups: list[list[list[tuple[int, int]]]] = Field(
         description=(
             "For each row the groups of two or more columns that share exactly one weight that is not 0, larger "
-            "weights first; a group is its runs of neighbouring columns, each from the first to before the last."
+            "weights first; a group is its runs of neighbouring columns, each [first, one after the last], from 0."
         )
     )
+    right_to_left: bool = Field(description="Whether the columns' sentence is read from right to left.")
 
 
 class ArchiveAttention(BaseModel):
