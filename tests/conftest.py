@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 import sys
 from pathlib import Path
 
@@ -42,3 +43,38 @@ def archive(allennlp, tmp_path_factory) -> Path:
         "--overrides", json.dumps(SMALL),
     )  # fmt: skip
     return folder / "model.tar.gz"
+
+
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running, in which no test of asyncio can be
+def browser():
+    """A headless Chromium, the machine's own."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        pytest.skip(f"there is no Chromium on this machine (looked for {', '.join(names)})")
+    from playwright.sync_api import sync_playwright
+
+    switches = (
+        "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+        "disable-component-update", "disable-sync",
+    )  # fmt: skip
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, headless=True, args=[f"--{switch}" for switch in switches]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """An empty page of its own for each test. Whatever the page complains of on its console is an error of the test."""
+    context = browser.new_context()
+    context.set_default_timeout(10_000)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else 0)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()
+    assert complaints == []

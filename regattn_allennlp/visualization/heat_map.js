@@ -1,0 +1,173 @@
+"use strict";
+
+/**
+ * Draws attention weights into `element`, in the place of what it holds, as a table to look at, to point at, and to
+ * walk through by the arrow keys. `map` is what attention_map.py makes:
+ *
+ *   rows, columns            the words that attend, and those that are attended to
+ *   weights                  weights[row][column]; blank where exactly 0
+ *   groups                   for each row its groups of columns that share a weight, each as runs [start, stop]
+ *   rowTitle, columnTitle    what the rows and the columns are: "hypothesis", "premise"
+ *   rightToLeft              whether the columns run from right to left; optional
+ *   describe(row, column)    the text of a cell for screen readers and below the table; optional
+ *
+ * Words go into the page as text only, never as markup.
+ */
+function renderHeatMap(element, map) {
+  const describe = map.describe ?? ((row, column) => describeWeight(map, row, column));
+  const table = createElement("table", { role: "grid", "aria-readonly": "true" });
+  table.dir = map.rightToLeft ? "rtl" : "ltr";
+  // Above this, a cell is too narrow for its number if the words are to be seen together.
+  table.classList.toggle("dense", map.columns.length > 32);
+  table.append(createHead(map));
+  const body = table.createTBody();
+  const cells = map.rows.map((word, row) => {
+    const line = body.insertRow();
+    line.append(createHeader("row", word));
+    return map.columns.map((_, column) => {
+      const cell = createCell(map.weights[row][column], describe(row, column));
+      line.append(cell);
+      return cell;
+    });
+  });
+  const groupsOfCell = outlineGroups(map.groups, cells);
+
+  const readout = createElement("p", { class: "readout", "aria-hidden": "true" }); // the cells' labels are read out
+  const scroller = createElement("div", { class: "scroller" });
+  scroller.append(table);
+  element.classList.add("heat-map");
+  element.replaceChildren(scroller, readout);
+
+  const headerOfRow = [...body.rows].map((line) => line.cells[0]);
+  const headerOfColumn = [...table.tHead.rows[1].cells];
+  const placeOf = new Map(cells.flatMap((line, row) => line.map((cell, column) => [cell, [row, column]])));
+  let highlighted = [];
+  let entry = cells[0]?.[0]; // where the Tab key enters the table
+  entry?.setAttribute("tabindex", "0");
+
+  function show(cell) {
+    for (const [other, name] of highlighted) other.classList.remove(name);
+    highlighted = [];
+    readout.textContent = cell ? cell.getAttribute("aria-label") : "";
+    if (!cell) return;
+    const [row, column] = placeOf.get(cell);
+    const highlight = (others, name) => others.forEach((other) => highlighted.push([other, name]));
+    highlight([headerOfRow[row], headerOfColumn[column]], "current");
+    highlight(cells[row], "in-row");
+    highlight(cells.map((line) => line[column]), "in-column");
+    highlight(groupsOfCell.get(cell) ?? [], "in-group");
+    for (const [other, name] of highlighted) other.classList.add(name);
+  }
+
+  table.addEventListener("pointerover", (event) => show(event.target.closest("td")));
+  table.addEventListener("pointerleave", () => show(table.contains(document.activeElement) ? entry : null));
+  table.addEventListener("focusout", () => show(null));
+  table.addEventListener("focusin", (event) => {
+    entry.setAttribute("tabindex", "-1");
+    entry = event.target.closest("td");
+    entry.setAttribute("tabindex", "0");
+    show(entry);
+  });
+  table.addEventListener("keydown", (event) => {
+    if (event.altKey || event.metaKey || event.shiftKey) return; // these belong to the browser
+    let [row, column] = placeOf.get(entry);
+    const forward = map.rightToLeft ? -1 : 1;
+    const whole = event.ctrlKey; // to the table's corner, not to the row's end
+    if (event.key === "ArrowRight") column += forward;
+    else if (event.key === "ArrowLeft") column -= forward;
+    else if (event.key === "ArrowDown") row += 1;
+    else if (event.key === "ArrowUp") row -= 1;
+    else if (event.key === "Home") [row, column] = [whole ? 0 : row, 0];
+    else if (event.key === "End") [row, column] = [whole ? cells.length - 1 : row, map.columns.length - 1];
+    else return;
+    event.preventDefault();
+    cells[row]?.[column]?.focus();
+  });
+}
+
+function describeWeight(map, row, column) {
+  const weight = map.weights[row][column];
+  const text =
+    `${map.rowTitle} word ${quoted(map.rows[row])} attends to ` +
+    `${map.columnTitle} word ${quoted(map.columns[column])}: ${Number(weight.toPrecision(3))}`;
+  const group = map.groups[row].map(columnsOf).find((columns) => columns.includes(column));
+  if (!group) return text;
+  const others = group.filter((other) => other !== column);
+  return `${text}, shared with ${others.map((other) => quoted(map.columns[other])).join(", ")}`;
+}
+
+/** Set apart by Unicode's isolates, so that a word of another direction does not turn around what stands next to it. */
+function quoted(word) {
+  return `\u201c\u2068${word}\u2069\u201d`;
+}
+
+function columnsOf(runs) {
+  return runs.flatMap(([start, stop]) => Array.from({ length: stop - start }, (_, index) => start + index));
+}
+
+/** Draws a box round each run, and a line from each run of a group to the next; tells each cell's group. */
+function outlineGroups(groups, cells) {
+  const groupsOfCell = new Map();
+  groups.forEach((ofRow, row) => {
+    let level = 0; // lines of different groups run at different heights: below and above the numbers in turn
+    for (const runs of ofRow) {
+      const members = columnsOf(runs).map((column) => cells[row][column]);
+      const lines = [];
+      runs.forEach(([start, stop], index) => {
+        for (let column = start; column < stop; column += 1) {
+          const box = createElement("span", { class: "box" });
+          box.classList.toggle("first", column === start);
+          box.classList.toggle("last", column === stop - 1);
+          cells[row][column].append(box);
+        }
+        for (let column = stop; column < (runs[index + 1]?.[0] ?? stop); column += 1) {
+          const line = createElement("span", { class: level % 2 ? "line above" : "line" });
+          line.style.setProperty("--step", (level >> 1) % 2);
+          cells[row][column].append(line);
+          lines.push(line);
+        }
+      });
+      if (runs.length > 1) level += 1;
+      for (const member of members) groupsOfCell.set(member, [...members, ...lines]);
+    }
+  });
+  return groupsOfCell;
+}
+
+function createHead(map) {
+  const head = createElement("thead");
+  const titles = head.insertRow();
+  const corner = createHeader("col", `${map.rowTitle} \u2193`);
+  corner.rowSpan = 2;
+  const title = createHeader("colgroup", `${map.columnTitle} ${map.rightToLeft ? "\u2190" : "\u2192"}`);
+  title.colSpan = Math.max(map.columns.length, 1);
+  titles.append(corner, title);
+  head.insertRow().append(...map.columns.map((word) => createHeader("col", word)));
+  return head;
+}
+
+function createHeader(scope, text) {
+  const header = createElement("th", { scope });
+  const word = createElement("span", { dir: "auto" });
+  // Written downwards, an emoji of several characters would fall into its parts.
+  word.classList.toggle("upright", /\p{Extended_Pictographic}/u.test(text));
+  word.textContent = text;
+  header.append(word);
+  return header;
+}
+
+function createCell(weight, label) {
+  const cell = createElement("td", { tabindex: "-1", "aria-label": label });
+  if (weight === 0) return cell;
+  cell.style.setProperty("--weight", weight);
+  const number = createElement("span", { class: "number", dir: "ltr" });
+  number.textContent = weight < 0.995 ? weight.toFixed(2).slice(1) : "1";
+  cell.append(number);
+  return cell;
+}
+
+function createElement(name, attributes = {}) {
+  const element = document.createElement(name);
+  for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value);
+  return element;
+}
