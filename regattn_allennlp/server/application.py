@@ -74,11 +74,11 @@ def create_application(models: LoadedModels, host_names: Optional[set[str]]) -> 
     # The models serve one request at a time, in the order of arrival. All others wait here, not in threads.
     turn = asyncio.Lock()
 
-    @application.get("/api/archives", summary="What is loaded", responses=_problems({400: "The Host header is foreign"}))
+    @application.get(
+        "/api/archives", summary="What is loaded", responses=_problems({400: "The Host header is foreign"})
+    )
     async def archives() -> Archives:
-        return Archives(
-            archives=models.archives(), max_characters=models.max_characters, max_tokens=models.max_tokens
-        )
+        return Archives(archives=models.archives(), max_characters=models.max_characters, max_tokens=models.max_tokens)
 
     @application.post(
         "/api/attention",

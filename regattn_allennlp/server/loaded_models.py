@@ -3,6 +3,7 @@ from contextlib import contextmanager
 
 from allennlp.common.util import JsonDict
 from allennlp.data import Instance
+from torch import Tensor
 
 from regattn_allennlp.commands.archives import NamedPredictor
 from regattn_allennlp.modules.attention import RegularizedAttention
@@ -63,14 +64,18 @@ class LoadedModels:
             if not sentence.strip():
                 raise RequestError(f'"{key}" is blank; write a sentence.')
             if any("\ud800" <= character <= "\udfff" for character in sentence):
-                raise RequestError(f'"{key}" has half of a surrogate pair (\\ud800 to \\udfff), which is no character.')
+                raise RequestError(
+                    f'"{key}" has half of a surrogate pair (\\ud800 to \\udfff), which is no character.'
+                )
             if len(sentence) > self.max_characters:
                 raise RequestError(
                     f'"{key}" has {len(sentence):,} characters; no more than {self.max_characters:,} are taken.'
                 )
         for name, values in request.regularization.items():
             if name not in self._predictors:
-                raise RequestError(f'"regularization": there is no archive "{name}"; there are {self._archive_names()}.')
+                raise RequestError(
+                    f'"regularization": there is no archive "{name}"; there are {self._archive_names()}.'
+                )
             try:
                 self._attention(name).regularized_max.with_regularization(**values)
             except ValueError as error:
@@ -128,7 +133,8 @@ def _regularization(attention: RegularizedAttention, values: Mapping[str, float]
 
 
 def _values(operator: RegularizedMax) -> dict[str, float]:
-    return {name: float(operator.get_regularization(name)) for name in operator.regularization_names()}
+    values = {name: operator.get_regularization(name) for name in operator.regularization_names()}
+    return {name: value.item() if isinstance(value, Tensor) else float(value) for name, value in values.items()}
 
 
 def _parameters(operator: RegularizedMax) -> list[Parameter]:

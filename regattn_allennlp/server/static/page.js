@@ -2,10 +2,10 @@
 // goes the same way: into the state, after a moment into the link and to the server, from the answer to the page.
 
 const EXAMPLES = [
-  ["A small brown dog is sleeping in the garden.", "An animal is sleeping in the garden."],
-  ["Two children are running on the beach in the morning.", "Two children are moving on the beach."],
-  ["A woman in a green coat is reading a book in the library.", "A woman is buying a book in the library."],
-  ["A man in a red coat is playing a guitar in the street.", "A tall man is playing an expensive guitar."],
+  ["A brown dog is sleeping in the garden.", "An animal is sleeping in the garden."],
+  ["Two children are running on the beach.", "Two children are moving on the beach."],
+  ["A woman is reading a book in the library.", "A woman is buying a book."],
+  ["A man in a red coat is playing a guitar.", "A tall man is playing an expensive guitar."],
 ];
 const DIRECTIONS = ["hypothesis_to_premise", "premise_to_hypothesis"];
 
@@ -15,6 +15,11 @@ const STEPS_OF_TEN = 20;
 const STEPS = 2 * STEPS_OF_TEN;
 // The distance in the middle where the trained value is the lower bound itself.
 const DISTANCE_FROM_THE_BOUND = 0.1;
+
+// In rem: a card without its map, a column of a map as page.css has it, and the map's row words with the gap between cards.
+const LEAST_CARD_WIDTH = 16;
+const COLUMN_WIDTH = 1.4;
+const WORDS_WIDTH = 6.2;
 
 const MILLISECONDS_BEFORE_ASKING = 150;
 
@@ -213,10 +218,19 @@ function showMaps() {
   const [rowTitle, columnTitle] = state.direction.split("_to_");
   for (const archive of answer?.archives ?? []) {
     const { right_to_left: rightToLeft, ...map } = archive[state.direction];
-    // Cards are as wide as the longest sentence needs, if the window is.
-    byId("archives").style.setProperty("--columns", map.columns.length);
     renderHeatMap(cards.get(archive.name).map, { ...map, rightToLeft, rowTitle, columnTitle });
   }
+  arrangeCards();
+}
+
+/** As many cards side by side as the sentences leave room for, and in all rows as equally many as can be. */
+function arrangeCards() {
+  const longest = Math.max(0, ...(answer?.archives ?? []).map((archive) => archive[state.direction].columns.length));
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  const width = rem * Math.max(LEAST_CARD_WIDTH, longest * COLUMN_WIDTH + WORDS_WIDTH);
+  const fitting = Math.max(1, Math.floor(byId("archives").clientWidth / width));
+  const numRows = Math.ceil(archives.length / fitting);
+  byId("archives").style.setProperty("--cards-in-a-row", Math.ceil(archives.length / numRows) || 1);
 }
 
 /** Without an answer there is nothing to show: what was there before belongs to other sentences or values. */
@@ -287,7 +301,7 @@ function createSlider(archive, parameter, id, parts) {
   const output = create("output", { for: id });
   // Not read out at each step: the slider says its value itself.
   output.setAttribute("aria-live", "off");
-  const trained = create("span", { class: "trained", "aria-hidden": "true" }, `trained ${rounded(parameter.trained)}`);
+  const trained = create("span", { class: "trained", "aria-hidden": "true" }, `\u25b4 trained ${rounded(parameter.trained)}`);
   input.addEventListener("input", () => moveSlider(archive, parameter, Number(input.value)));
   parts.sliders.set(parameter.name, { input, output });
   line.append(label, input, output, trained);
@@ -348,6 +362,7 @@ async function start() {
   byId("copy").addEventListener("click", copyLink);
   byId("pair").addEventListener("submit", (event) => event.preventDefault());
   window.addEventListener("popstate", openLink);
+  window.addEventListener("resize", arrangeCards);
 
   try {
     ({ archives } = await fetchJson("api/archives"));
