@@ -68,7 +68,7 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """An empty page of its own for each test. Whatever the page complains of on its console is an error of the test."""
+    """An empty page. Whatever it complains of on its console is an error of the test."""
     context = browser.new_context()
     context.set_default_timeout(10_000)
     page = context.new_page()

@@ -1,21 +1,24 @@
 """Trained models for the commands that look at what they attend to."""
 
+import json
 import os
+import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from allennlp.common.file_utils import cached_path
 from allennlp.common.tqdm import Tqdm
-from allennlp.models.archival import load_archive
+from allennlp.data import DatasetReader
+from allennlp.models.archival import CONFIG_NAME, load_archive
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.models import RegularizedDecomposableAttention
 from regattn_allennlp.predictors import EntailmentPredictor
 
 ARCHIVE_NAME = "model.tar.gz"
-
-WANTED = f"the folder that `allennlp train -s` wrote, or the {ARCHIVE_NAME} in it"
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,31 @@ def load_predictors(paths: Sequence[str], cuda_device: int = -1) -> list[NamedPr
     `ConfigurationError`
         For a path that is no such archive, which it names; for one that is given twice.
     """
-    names = archive_names(paths)
-    for path in paths:  # all, before the first is loaded
-        if not os.path.exists(path):
-            raise ConfigurationError(f'"{path}" does not exist; wanted is {WANTED}.')
     return [
         NamedPredictor(name, _load_predictor(path, cuda_device))
-        for name, path in zip(names, Tqdm.tqdm(paths, desc="loading archives"), strict=True)
+        for name, path in zip(archive_names(paths), Tqdm.tqdm(paths, desc="loading archives"), strict=True)
     ]
+
+
+def load_dataset_reader(path: str) -> DatasetReader:
+    """
+    What reads the pairs that an archive's model is to predict. The model is not loaded, so this checks a path soon.
+
+    # Raises
+
+    `ConfigurationError`
+        For a path that is no archive, which it names.
+    """
+    try:
+        resolved = cached_path(path)
+        if os.path.isdir(resolved):
+            config = Params.from_file(os.path.join(resolved, CONFIG_NAME))
+        else:
+            with tarfile.open(resolved) as archive:
+                config = Params(json.load(archive.extractfile(CONFIG_NAME)))  # type: ignore[arg-type]
+        return DatasetReader.from_params(config.get("validation_dataset_reader") or config["dataset_reader"])
+    except Exception as error:  # as of `_load_predictor`
+        raise _not_loaded(path, error) from error
 
 
 def archive_names(paths: Sequence[str]) -> list[str]:
@@ -78,10 +98,7 @@ def _load_predictor(path: str, cuda_device: int) -> EntailmentPredictor:
     try:
         archive = load_archive(path, cuda_device=cuda_device)
     except Exception as error:  # tar, the config, the vocabulary and the weights have errors of their own
-        raise ConfigurationError(
-            f'"{path}" could not be loaded as the archive of a trained model; wanted is {WANTED}. '
-            f"{type(error).__name__}: {error}"
-        ) from error
+        raise _not_loaded(path, error) from error
     if not isinstance(archive.model, RegularizedDecomposableAttention):
         raise ConfigurationError(
             f'"{path}" holds a model of type {type(archive.model).__name__}, which gives no attention weights between '
@@ -90,3 +107,10 @@ def _load_predictor(path: str, cuda_device: int) -> EntailmentPredictor:
     predictor = Predictor.from_archive(archive, "entailment")
     assert isinstance(predictor, EntailmentPredictor)
     return predictor
+
+
+def _not_loaded(path: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f'"{path}" could not be loaded as the archive of a trained model; wanted is the folder that '
+        f"`allennlp train -s` wrote, or the {ARCHIVE_NAME} in it. {type(error).__name__}: {error}"
+    )

@@ -3,7 +3,7 @@ import logging
 
 from allennlp.commands.subcommand import Subcommand
 
-from regattn_allennlp.commands.archives import load_predictors
+from regattn_allennlp.commands.archives import load_dataset_reader, load_predictors
 from regattn_allennlp.server import LoadedModels, create_application, is_loopback, open_socket, serve
 from regattn_allennlp.server.loaded_models import MAX_CHARACTERS, MAX_TOKENS
 
@@ -39,26 +39,22 @@ class ServeAttention(Subcommand):
             metavar="ARCHIVE",
             help="a trained model: the folder that `allennlp train -s` wrote, or the model.tar.gz in it",
         )
-        subparser.add_argument(
-            "--port", type=_port, default=8000, help="the port, 0 for any that is free (default: %(default)s)"
-        )
+        subparser.add_argument("--port", type=_port, default=8000, help="the port, 0 for any that is free")
         subparser.add_argument(
             "--host",
             default="127.0.0.1",
-            help="the address to listen at (default: %(default)s, this machine alone); with 0.0.0.0 everyone in the "
+            help="the address to listen at (this machine alone by default); with 0.0.0.0 everyone in the "
             "network can use the models: there is no password",
         )
         subparser.add_argument(
             "--max-characters", type=_positive, default=MAX_CHARACTERS,
-            help="the characters that a sentence may have (default: %(default)s)",
+            help="the characters that a sentence may have",
         )  # fmt: skip
         subparser.add_argument(
             "--max-tokens", type=_positive, default=MAX_TOKENS,
-            help="the words and punctuation marks that a sentence may have (default: %(default)s)",
+            help="the words and punctuation marks that a sentence may have",
         )  # fmt: skip
-        subparser.add_argument(
-            "--cuda-device", type=int, default=-1, help="the GPU, -1 for the CPU (default: %(default)s)"
-        )
+        subparser.add_argument("--cuda-device", type=int, default=-1, help="the GPU, -1 for the CPU")
         subparser.set_defaults(func=serve_attention_from_arguments)
         return subparser
 
@@ -66,6 +62,8 @@ class ServeAttention(Subcommand):
 def serve_attention_from_arguments(arguments: argparse.Namespace) -> None:
     # Before the models are loaded, which takes longer than to learn that the port is in use.
     opened = open_socket(arguments.host, arguments.port)
+    for path in arguments.archives:  # is it one?
+        load_dataset_reader(path)
     # How the models were configured is in their archives; here hundreds of lines of it would hide the address.
     logging.getLogger("allennlp.common.params").setLevel(logging.WARNING)
     with opened:

@@ -60,7 +60,7 @@ class EntailmentSource:
     rows : `range`
         The rows to read: all, or those of a slice. Rows count from 0.
     premise_column, hypothesis_column, label_column : `str`
-        The names of the columns.
+        The names of the columns. There need not be one of labels if none were asked for.
     """
 
     name: str
@@ -72,8 +72,12 @@ class EntailmentSource:
 
     def labels(self) -> Iterator[tuple[int, Any]]:
         """
-        Yields each row's number and label: by name where the table knows the names of its labels.
+        Yields each row's number and label: by name where the table knows the names of its labels; `None` if there
+        are no labels.
         """
+        if self.label_column not in self.table.column_names:
+            yield from ((row, None) for row in self.rows)
+            return
         feature = self.table.features[self.label_column]
         names = feature.names if isinstance(feature, datasets.ClassLabel) else None
         labels = self.table.select_columns(self.label_column)
@@ -113,7 +117,9 @@ class EntailmentSource:
         return f"{self.name}, row {row} (counted from 0)"
 
 
-def open_entailment_source(file_path: str, config_name: str | None, columns: GivenColumns) -> EntailmentSource:
+def open_entailment_source(
+    file_path: str, config_name: str | None, columns: GivenColumns, needs_labels: bool = True
+) -> EntailmentSource:
     """
     Opens a source; `EntailmentDatasetReader` says what `file_path` may be.
 
@@ -125,6 +131,8 @@ def open_entailment_source(file_path: str, config_name: str | None, columns: Giv
         The configuration of a data set of the hub that has several.
     columns : `Tuple[Optional[str], Optional[str], Optional[str]]`
         The premise's, the hypothesis' and the label's column; `None` where it is to be found by `KNOWN_LAYOUTS`.
+    needs_labels : `bool`, optional (default = `True`)
+        Whether it is a mistake if there is no column of labels, or a line of a text file has none.
 
     # Raises
 
@@ -136,7 +144,7 @@ def open_entailment_source(file_path: str, config_name: str | None, columns: Giv
     if os.path.isdir(name):
         table = _load_folder(name, split=None)
     elif os.path.isfile(name) or "://" in name or "!" in name or _suffix(name) in SUFFIXES:
-        table = _load_file(name, columns)
+        table = _load_file(name, columns, needs_labels)
     elif before_colon == "sample":
         table = _load_sample(split)
     elif os.path.isdir(before_colon):
@@ -159,7 +167,7 @@ def open_entailment_source(file_path: str, config_name: str | None, columns: Giv
     rows = range(selected.from_, selected.to)
     if not rows:
         raise ConfigurationError(f'"{file_path}" selects none of the {len(table)} pairs.')
-    return EntailmentSource(name, table, rows, *_find_columns(name, table.column_names, columns))
+    return EntailmentSource(name, table, rows, *_find_columns(name, table.column_names, columns, needs_labels))
 
 
 def _load_sample(split: str) -> datasets.Dataset:
@@ -197,7 +205,7 @@ def _load_folder(folder: str, split: str | None) -> datasets.Dataset:
     return loaded[split]
 
 
-def _load_file(name: str, columns: GivenColumns) -> datasets.Dataset:
+def _load_file(name: str, columns: GivenColumns, needs_labels: bool) -> datasets.Dataset:
     if _suffix(name) not in SUFFIXES:
         raise ConfigurationError(
             f'"{name}" is of an unknown kind: its name ends in "{_suffix(name)}" where {", ".join(SUFFIXES)} can be '
@@ -211,7 +219,7 @@ def _load_file(name: str, columns: GivenColumns) -> datasets.Dataset:
             raise ConfigurationError(f'"{name}" could not be opened: {error}.{_similar_files(name)}') from error
     if _suffix(name) == ".parquet":
         return _load_parquet(name, path)
-    return _load_text(name, path, columns)
+    return _load_text(name, path, columns, needs_labels)
 
 
 def _load_parquet(name: str, path: str) -> datasets.Dataset:
@@ -222,24 +230,25 @@ def _load_parquet(name: str, path: str) -> datasets.Dataset:
         raise ConfigurationError(f'"{name}" could not be read as Parquet: {error.__cause__ or error}') from error
 
 
-def _load_text(name: str, path: str, columns: GivenColumns) -> datasets.Dataset:
+def _load_text(name: str, path: str, columns: GivenColumns, needs_labels: bool) -> datasets.Dataset:
     first_record = next(TEXT_READERS[_suffix(name)](name, path), None)
     if first_record is None:
         raise ConfigurationError(f"{name}: the file holds no pairs.")
-    found_columns = _find_columns(name, list(first_record[1]), columns)
+    found_columns = _find_columns(name, list(first_record[1]), columns, needs_labels)
     status = os.stat(path)
+    rows_are_by = (found_columns, needs_labels)
     try:
         with _no_progress_bars():
             # Writes the rows to the cache of the datasets library, or finds them there; locks keep several processes
             # from writing at the same time. The fingerprint is all that the cached rows depend on.
             return datasets.Dataset.from_generator(
                 _text_rows,
-                gen_kwargs={"name": name, "path": path, "columns": found_columns},
+                gen_kwargs={"name": name, "path": path, "columns": found_columns, "needs_labels": needs_labels},
                 features=datasets.Features(
                     {LINE_COLUMN: datasets.Value("int64"), **dict.fromkeys(found_columns, datasets.Value("string"))}
                 ),
                 fingerprint=Hasher.hash(
-                    (VERSION, os.path.abspath(path), status.st_size, status.st_mtime_ns, _suffix(name), found_columns)
+                    (VERSION, os.path.abspath(path), status.st_size, status.st_mtime_ns, _suffix(name), *rows_are_by)
                 ),
             )
     except DatasetGenerationError as error:
@@ -249,11 +258,11 @@ def _load_text(name: str, path: str, columns: GivenColumns) -> datasets.Dataset:
         raise
 
 
-def _text_rows(name: str, path: str, columns: tuple[str, str, str]) -> Iterator[dict[str, Any]]:
+def _text_rows(name: str, path: str, columns: tuple[str, str, str], needs_labels: bool) -> Iterator[dict[str, Any]]:
     *sentence_columns, label_column = columns
     for line, record in TEXT_READERS[_suffix(name)](name, path):
         location = f"{name}, line {line}"
-        for column in columns:
+        for column in columns if needs_labels else sentence_columns:
             if column not in record:
                 raise ConfigurationError(f'{location}: "{column}" is missing; there are: {", ".join(record)}.')
         sentences = {column: record[column] for column in sentence_columns}
@@ -261,7 +270,9 @@ def _text_rows(name: str, path: str, columns: tuple[str, str, str]) -> Iterator[
             # What isn't Unicode or no string at all cannot go into the table; an empty one is found when it's read.
             if sentence is not None and not _is_unicode(sentence):
                 raise _not_a_sentence(location, column, sentence)
-        yield {LINE_COLUMN: line, **sentences, label_column: str(record[label_column])}
+        label = record.get(label_column)
+        row = {LINE_COLUMN: line, **sentences, label_column: str(label)}
+        yield row if needs_labels or label is not None else {**row, label_column: None}
 
 
 def _json_records(name: str, path: str) -> Records:
@@ -325,11 +336,12 @@ TEXT_READERS = {".jsonl": _json_records, ".json": _json_records, ".csv": _csv_re
 SUFFIXES = [*TEXT_READERS, ".parquet"]
 
 
-def _find_columns(name: str, existing: list[str], given: GivenColumns) -> tuple[str, str, str]:
-    for layout in KNOWN_LAYOUTS:
-        premise, hypothesis, label = (column or known for column, known in zip(given, layout, strict=True))
-        if {premise, hypothesis, label} <= set(existing):
-            return premise, hypothesis, label
+def _find_columns(name: str, existing: list[str], given: GivenColumns, needs_labels: bool) -> tuple[str, str, str]:
+    layouts = [tuple(column or known for column, known in zip(given, layout, strict=True)) for layout in KNOWN_LAYOUTS]
+    for wanted in (3, 2)[: 1 if needs_labels else 2]:
+        for layout in layouts:
+            if set(layout[:wanted]) <= set(existing):
+                return layout
     missing = ", ".join(f'"{column}"' for column in given if column is not None and column not in existing)
     problem = f"there is no column {missing}" if missing else "no known layout of premise, hypothesis and label"
     raise ConfigurationError(

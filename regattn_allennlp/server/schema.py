@@ -1,6 +1,6 @@
 """What goes over the wire. The descriptions are the documentation: they are in /openapi.json."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -74,7 +74,7 @@ class AttentionAnswer(BaseModel):
 class Parameter(BaseModel):
     """A parameter of an archive's regularization."""
 
-    name: Literal["gamma", "lam", "alpha"] = Field(description="The name that requests use.")
+    name: str = Field(description='"gamma", "lam" or "alpha".')
     trained: float = Field(description="The value that the model was trained with, or has learned.")
     lower_bound: float = Field(description="No value is below it.")
     may_be_lower_bound: bool = Field(description="False if values must be above `lower_bound`.")

@@ -3,7 +3,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from os import PathLike
-from typing import Optional
+from typing import Any, NamedTuple, Optional
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import lazy_groups_of
@@ -21,6 +21,14 @@ logger = logging.getLogger(__name__)
 
 # How SNLI's own files and the hub's data sets, in this order, label a pair that the annotators did not agree on.
 NO_GOLD_LABEL = ("-", "-1")
+
+
+class Pair(NamedTuple):
+    """A premise and a hypothesis with what they were labelled, if they were."""
+
+    premise: str
+    hypothesis: str
+    label: Optional[str]
 
 
 @DatasetReader.register("entailment")
@@ -127,23 +135,43 @@ class EntailmentDatasetReader(DatasetReader):
             for (premise, hypothesis), label in zip(source.sentences(list(rows)), labels, strict=True):
                 yield self.text_to_instance(premise, hypothesis, label)
 
+    def read_pairs(self, file_path: str | PathLike) -> Iterator[Pair]:
+        """
+        Yields all pairs as they stand in the source, also those without a label, and of sources that have no labels.
+        """
+        source = open_entailment_source(str(file_path), self._config_name, self._columns, needs_labels=False)
+        for group in lazy_groups_of(source.labels(), BATCH_SIZE):
+            rows, values = zip(*group, strict=True)
+            for (premise, hypothesis), row, value in zip(source.sentences(list(rows)), rows, values, strict=True):
+                unlabelled = value is None or str(value).strip() == ""
+                yield Pair(premise, hypothesis, None if unlabelled else self._label(source, row, value))
+
     def _labelled_rows(self, source: EntailmentSource) -> Iterator[tuple[int, str]]:
         number_skipped = 0
         for row, value in source.labels():
-            spelling = str(value).strip().lower()
-            if spelling in self._label_of_spelling:
-                yield row, self._label_of_spelling[spelling]
-            elif spelling in NO_GOLD_LABEL:
+            label = self._label(source, row, value)
+            if label is None:
                 number_skipped += 1
             else:
-                raise ConfigurationError(
-                    f'{source.location(row)}: "{source.label_column}" is {value!r}, which is none of the labels '
-                    f"{', '.join(self._labels)}. Change the dataset reader's labels, or map it by label_aliases."
-                )
+                yield row, label
         worker_info = self.get_worker_info()
         # Each worker of a data loader goes through all the labels: one of them reports.
         if number_skipped and (worker_info is None or worker_info.id == 0):
             logger.info("Skipped %d pairs without a gold label in %s.", number_skipped, source.name)
+
+    def _label(self, source: EntailmentSource, row: int, value: Any) -> Optional[str]:
+        """
+        The label that is spelled so in the source; `None` if the annotators did not agree on one.
+        """
+        spelling = str(value).strip().lower()
+        if spelling in NO_GOLD_LABEL:
+            return None
+        if spelling not in self._label_of_spelling:
+            raise ConfigurationError(
+                f'{source.location(row)}: "{source.label_column}" is {value!r}, which is none of the labels '
+                f"{', '.join(self._labels)}. Change the dataset reader's labels, or map it by label_aliases."
+            )
+        return self._label_of_spelling[spelling]
 
     def _own_rows(self, labelled_rows: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
         """

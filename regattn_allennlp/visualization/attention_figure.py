@@ -1,0 +1,162 @@
+"""Heat maps of attention as a picture, after figure 3 of Niculae & Blondel 2017 (arXiv 1705.07704)."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from allennlp.common.util import JsonDict
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.patches import FancyBboxPatch
+from more_itertools import divide
+
+from regattn_allennlp.visualization.equal_weights import Run
+from regattn_allennlp.visualization.fonts import Fonts, fonts_for
+
+# Inches, except for the sizes of letters in points.
+CELL_WIDTH, CELL_HEIGHT = 0.29, 0.25
+GAP = 0.2
+# Maps go below each other rather than beyond this, about.
+MAX_WIDTH = 14.0
+WORD_SIZE, NUMBER_SIZE, TITLE_SIZE = 9.0, 6.5, 9.0
+
+GROUP_COLOR = "#c44e00"
+# Where lines that join the runs of a group go, from the middle of a row: each group of a row has a height of its own.
+JOINT_HEIGHTS = (0.32, -0.32, 0.24, -0.24)
+
+
+def attention_figure(titles: Sequence[str], maps: Sequence[JsonDict]) -> Figure:
+    """
+    # Parameters
+
+    titles : `List[str]`
+    maps : `List[JsonDict]`
+        Of `attention_map`, to stand side by side as far as there is space.
+    """
+    fonts = fonts_for({*titles, *(word for one in maps for word in (*one["rows"], *one["columns"]))})
+    figure = Figure()
+    renderer = FigureCanvasAgg(figure).get_renderer()  # measures text, for any format
+    figure_width, figure_height = figure.get_size_inches()
+    width = max(CELL_WIDTH * len(one["columns"]) for one in maps)
+    number_of_lines = math.ceil(len(maps) * (width + GAP) / MAX_WIDTH)
+    lines = [list(line) for line in divide(min(number_of_lines, len(maps)), zip(titles, maps, strict=True))]
+    lines_of_axes: list[list[Axes]] = []
+    for line in lines:
+        lines_of_axes.append([])
+        for title, one in line:
+            # The words of equal rows are written once, at the outside.
+            outside = line[-1 if one["rightToLeft"] else 0][1]
+            size = CELL_WIDTH * len(one["columns"]) / figure_width, CELL_HEIGHT * len(one["rows"]) / figure_height
+            axes = figure.add_axes((0, 0, *size))
+            _draw(axes, title, one, fonts, with_row_words=one is outside or one["rows"] != outside["rows"])
+            lines_of_axes[-1].append(axes)
+    _arrange(figure, lines_of_axes, renderer)
+    return figure
+
+
+def _draw(axes: Axes, title: str, one: JsonDict, fonts: Fonts, with_row_words: bool) -> None:
+    rows, columns = one["rows"], one["columns"]
+    colors = colormaps["Blues"]
+    axes.imshow(np.ma.masked_equal(one["weights"], 0), cmap=colors, vmin=0, vmax=1, aspect="auto")
+    axes.set_title(title, fontsize=TITLE_SIZE, fontfamily=fonts.families, parse_math=False)
+    if one["rightToLeft"]:
+        axes.invert_xaxis()
+        axes.yaxis.tick_right()
+    axes.xaxis.tick_top()
+    # A word of a few letters needs not be turned; a lot of words are all shown alike.
+    upright = max(map(len, columns)) <= 3
+    style: dict[str, Any] = {"fontsize": WORD_SIZE, "fontfamily": fonts.families, "parse_math": False}
+    turned = {"rotation": -60, "ha": "right"} if one["rightToLeft"] else {"rotation": 60, "ha": "left"}
+    column_style = style if upright else {**style, **turned, "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(columns)), ["" if word in fonts.emoji else word for word in columns], **column_style)
+    if with_row_words:
+        axes.set_yticks(range(len(rows)), ["" if word in fonts.emoji else word for word in rows], **style)
+    else:
+        axes.set_yticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set(color="0.6", linewidth=0.6)
+    side = (1, 8, 0) if one["rightToLeft"] else (0, -8, 1)
+    for column, word in enumerate(columns):
+        if word in fonts.emoji:
+            _draw_picture(axes, fonts, word, (column, 1), ("data", "axes fraction"), (0, 5), (0.5, 0))
+    for row, word in enumerate(rows):
+        if word in fonts.emoji and with_row_words:
+            at, shift, alignment = side
+            _draw_picture(axes, fonts, word, (at, row), ("axes fraction", "data"), (shift, 0), (alignment, 0.5))
+    for row, (weights, groups) in enumerate(zip(one["weights"], one["groups"], strict=True)):
+        for column, weight in enumerate(weights):
+            if weight > 0:
+                number = f"{weight:.2f}"[1:] if weight < 0.995 else "1"
+                color = _text_color(colors, weight)
+                text = axes.text(column, row, number, size=NUMBER_SIZE, color=color, ha="center", va="center")
+                text.set_in_layout(False)  # there may be thousands, all within the map: not to be measured
+        joined = [runs for runs in groups if len(runs) > 1]
+        for runs in groups:
+            height = JOINT_HEIGHTS[joined.index(runs) % len(JOINT_HEIGHTS)] if runs in joined else 0.0
+            _outline(axes, row, runs, height)
+
+
+def _outline(axes: Axes, row: int, runs: Sequence[Run], joint_height: float) -> None:
+    """A box round each run, and a line from each to the next."""
+    inset = 0.08
+    for start, stop in runs:
+        corner = start - 0.5 + inset, row - 0.5 + inset
+        width, height = stop - start - 2 * inset, 1 - 2 * inset
+        box = FancyBboxPatch(corner, width, height, "round,pad=0,rounding_size=0.15", in_layout=False)
+        box.set(fill=False, edgecolor=GROUP_COLOR, linewidth=1.2)
+        axes.add_artist(box)
+    for (_, stop), (start, _) in pairwise(runs):
+        ends = stop - 0.5 - inset, start - 0.5 + inset
+        axes.plot(ends, [row + joint_height] * 2, color=GROUP_COLOR, linewidth=0.6, in_layout=False)
+
+
+def _text_color(colors: Colormap, weight: float) -> str:
+    """Black or white, whichever has more contrast by the luminance of WCAG 2."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colors(weight)[:3]]
+    luminance = sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return "white" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "black"
+
+
+def _draw_picture(axes: Axes, fonts: Fonts, word: str, place, coordinates, shift, alignment) -> None:
+    picture = fonts.picture(word)
+    image = OffsetImage(picture, zoom=1.2 * WORD_SIZE / picture.shape[0])
+    box = AnnotationBbox(
+        image, place, shift, coordinates, "offset points", frameon=False, pad=0, box_alignment=alignment
+    )
+    axes.add_artist(box)
+
+
+def _arrange(figure: Figure, lines: Sequence[Sequence[Axes]], renderer: RendererBase) -> None:
+    """Puts the maps, each with what is written round it, into lines, and gives the figure the size of that."""
+    boxes: dict[Axes, tuple[float, float, float, float]] = {}
+    y, full_width = GAP, 0.0
+    for line in lines:
+        margins = [_margins(axes, renderer) for axes in line]
+        y += max(top for _, _, _, top in margins)  # the maps of a line begin at one height
+        x, bottom_of_line = GAP, y
+        for axes, (left, right, bottom, _) in zip(line, margins, strict=True):
+            width, height = axes.get_position().size * figure.get_size_inches()
+            boxes[axes] = x + left, y + height, width, height
+            x += left + width + right + GAP
+            bottom_of_line = max(bottom_of_line, y + height + bottom)
+        full_width = max(full_width, x)
+        y = bottom_of_line + GAP
+    figure.set_size_inches(full_width, y)
+    for axes, (left, bottom, width, height) in boxes.items():
+        axes.set_position((left / full_width, 1 - bottom / y, width / full_width, height / y))
+
+
+def _margins(axes: Axes, renderer: RendererBase) -> tuple[float, float, float, float]:
+    """How far what belongs to a map goes beyond it to the left, to the right, below, and above, in inches."""
+    outer, inner = axes.get_tightbbox(renderer), axes.get_window_extent()
+    assert outer is not None
+    sides = inner.x0 - outer.x0, outer.x1 - inner.x1, inner.y0 - outer.y0, outer.y1 - inner.y1
+    left, right, bottom, top = (side / axes.get_figure().dpi for side in sides)  # type: ignore[union-attr]
+    return left, right, bottom, top

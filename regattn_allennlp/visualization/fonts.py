@@ -1,0 +1,107 @@
+"""Fonts for the words of any language: matplotlib's own lacks Chinese, Japanese, Korean and most emoji."""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from fontTools.ttLib import TTFont
+from matplotlib import font_manager
+from PIL import Image, ImageDraw, ImageFont
+
+# The size in pixels of the letters of Noto Color Emoji, Apple Color Emoji and others: a bitmap font has few sizes.
+BITMAP_SIZES = (109, 136, 128, 160, 96, 64, 32, 20)
+# Say how to show what stands next to them; not drawn themselves.
+INVISIBLE = {"\u200c", "\u200d", "\ufe0e", "\ufe0f"}
+
+
+@dataclass(frozen=True)
+class Fonts:
+    """
+    # Parameters
+
+    families : `List[str]`
+        Matplotlib's families, the later ones for characters that the earlier ones lack.
+    emoji : `Dict[str, ImageFont.FreeTypeFont]`
+        The words to be drawn as a picture in colour, and the font to do it by: matplotlib draws no coloured letters.
+    """
+
+    families: list[str]
+    emoji: dict[str, ImageFont.FreeTypeFont]
+
+    def picture(self, word: str) -> np.ndarray:
+        """Of a word of `emoji`. Shape: (height, width, 4)"""
+        font = self.emoji[word]
+        left, top, right, bottom = map(round, font.getbbox(word))
+        image = Image.new("RGBA", (max(right - left, 1), max(bottom - top, 1)))
+        ImageDraw.Draw(image).text((-left, -top), word, font=font, embedded_color=True)
+        return np.asarray(image)
+
+
+def fonts_for(words: Iterable[str]) -> Fonts:
+    """
+    As few of the machine's fonts as have all characters of the words. Warns of the characters that none of them has.
+    """
+    words = set(words)
+    default = font_manager.FontProperties().get_family()
+    missing = {character for word in words for character in word if not character.isspace()} - INVISIBLE
+    missing -= _characters(font_manager.findfont(font_manager.FontProperties()))[1]
+    families: list[str] = []
+    emoji: dict[str, ImageFont.FreeTypeFont] = {}
+    if missing:
+        fonts = [(path, *_characters(path)) for path in sorted(font_manager.findSystemFonts(), key=_preference)]
+        for path, in_colour, characters in fonts:
+            coloured = [word for word in words if set(word) & missing and set(word) <= characters | INVISIBLE]
+            if in_colour and coloured:
+                font = _bitmap_font(path)
+                emoji.update(dict.fromkeys(coloured, font) if font else {})
+                missing -= {character for word in emoji for character in word}
+        outlines = [(path, characters) for path, in_colour, characters in fonts if not in_colour]
+        while missing:
+            path, characters = max(outlines, key=lambda font: len(font[1] & missing), default=("", set()))
+            if not characters & missing:
+                break
+            font_manager.fontManager.addfont(path)
+            families.append(font_manager.FontProperties(fname=path).get_name())
+            missing -= characters
+    if missing:
+        warnings.warn(
+            f"No font of this machine has the characters {' '.join(sorted(missing))}: they are drawn as boxes. The "
+            "Noto fonts have all of Unicode (on Debian and Ubuntu: apt install fonts-noto-core fonts-noto-cjk "
+            "fonts-noto-color-emoji); an .html file shows what the browser can.",
+            stacklevel=2,
+        )
+    return Fonts([*default, *families], emoji)
+
+
+def _preference(path: str) -> tuple[bool, bool, str]:
+    name = Path(path).stem
+    upright = "Regular" in name or not any(style in name for style in ("Bold", "Italic", "Oblique", "Light", "Thin"))
+    return not upright, "Sans" not in name, name
+
+
+@cache
+def _characters(path: str) -> tuple[bool, set[str]]:
+    """Whether a font has bitmaps in colour, and the characters it has, as far as it can be drawn."""
+    try:
+        with TTFont(path, fontNumber=0, lazy=True) as font:
+            in_colour = "CBDT" in font or "sbix" in font
+            if not in_colour and "glyf" not in font and "CFF " not in font:
+                return False, set()
+            # Coloured outlines of version 1 have nothing behind them that could be drawn without colours.
+            if "COLR" in font and font["COLR"].version > 0:
+                return False, set()
+            return in_colour, {chr(code) for code in font.getBestCmap() or ()}
+    except Exception:  # a broken font among the machine's is not ours to report
+        return False, set()
+
+
+def _bitmap_font(path: str) -> ImageFont.FreeTypeFont | None:
+    for size in BITMAP_SIZES:
+        try:
+            return ImageFont.truetype(path, size)
+        except OSError:  # "invalid pixel size"
+            continue
+    return None
