@@ -6,6 +6,7 @@ from allennlp.commands.subcommand import Subcommand
 from regattn_allennlp.commands.archives import load_dataset_reader, load_predictors
 from regattn_allennlp.server import LoadedModels, create_application, is_loopback, open_socket, serve
 from regattn_allennlp.server.loaded_models import MAX_CHARACTERS, MAX_TOKENS
+from regattn_allennlp.server.schema import AttentionRequest
 
 DESCRIPTION = """\
 Serves a web page on this machine: type a premise and a hypothesis, and see what models attend to, side by side, and
@@ -43,7 +44,7 @@ class ServeAttention(Subcommand):
         subparser.add_argument(
             "--host",
             default="127.0.0.1",
-            help="the address to listen at (this machine alone by default); with 0.0.0.0 everyone in the "
+            help="the address to listen at, by default this machine alone; with 0.0.0.0 everyone in the "
             "network can use the models: there is no password",
         )
         subparser.add_argument(
@@ -70,6 +71,8 @@ def serve_attention_from_arguments(arguments: argparse.Namespace) -> None:
         models = LoadedModels(
             load_predictors(arguments.archives, arguments.cuda_device), arguments.max_characters, arguments.max_tokens
         )
+        # The first prediction compiles the operators, for seconds: before anyone waits for it.
+        models.predict(AttentionRequest(premise="a", hypothesis="b"))
         host_names = {"localhost", "127.0.0.1", "::1", arguments.host} if is_loopback(arguments.host) else None
         serve(create_application(models, host_names), opened)
 
