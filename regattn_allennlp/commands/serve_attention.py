@@ -61,13 +61,12 @@ class ServeAttention(Subcommand):
 
 
 def serve_attention_from_arguments(arguments: argparse.Namespace) -> None:
-    # Before the models are loaded, which takes longer than to learn that the port is in use.
-    opened = open_socket(arguments.host, arguments.port)
-    for path in arguments.archives:  # is it one?
-        load_dataset_reader(path)
-    # How the models were configured is in their archives; here hundreds of lines of it would hide the address.
-    logging.getLogger("allennlp.common.params").setLevel(logging.WARNING)
-    with opened:
+    # Hundreds of lines on how the models were configured would hide the address.
+    logging.getLogger("allennlp").setLevel(logging.WARNING)
+    # What can be wrong is told before the models are loaded.
+    with open_socket(arguments.host, arguments.port) as opened:
+        for path in arguments.archives:
+            load_dataset_reader(path)
         models = LoadedModels(
             load_predictors(arguments.archives, arguments.cuda_device), arguments.max_characters, arguments.max_tokens
         )

@@ -122,7 +122,7 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
     if len(given) != (2 if arguments.input is None else 0):
         found = [*(["--input"] if arguments.input is not None else []), *given]
         raise ConfigurationError(
-            f"Given is {' and '.join(found) or 'no pair'}: wanted are --input alone or both --premise and --hypothesis."
+            f"Given is {' and '.join(found) or 'no pair'}: wanted is --input, or both --premise and --hypothesis."
         )
     for name in given:
         if not sentences[name].strip():

@@ -337,11 +337,15 @@ SUFFIXES = [*TEXT_READERS, ".parquet"]
 
 
 def _find_columns(name: str, existing: list[str], given: GivenColumns, needs_labels: bool) -> tuple[str, str, str]:
-    layouts = [tuple(column or known for column, known in zip(given, layout, strict=True)) for layout in KNOWN_LAYOUTS]
-    for wanted in (3, 2)[: 1 if needs_labels else 2]:
-        for layout in layouts:
-            if set(layout[:wanted]) <= set(existing):
-                return layout
+    without_label = None
+    for layout in KNOWN_LAYOUTS:
+        premise, hypothesis, label = (column or known for column, known in zip(given, layout, strict=True))
+        if {premise, hypothesis, label} <= set(existing):
+            return premise, hypothesis, label
+        if {premise, hypothesis} <= set(existing):
+            without_label = without_label or (premise, hypothesis, label)
+    if without_label is not None and not needs_labels:
+        return without_label
     missing = ", ".join(f'"{column}"' for column in given if column is not None and column not in existing)
     problem = f"there is no column {missing}" if missing else "no known layout of premise, hypothesis and label"
     raise ConfigurationError(

@@ -25,7 +25,7 @@ CELL_WIDTH, CELL_HEIGHT = 0.29, 0.25
 GAP = 0.2
 # Maps go below each other rather than beyond this, about.
 MAX_WIDTH = 14.0
-WORD_SIZE, NUMBER_SIZE, TITLE_SIZE = 9.0, 6.5, 9.0
+WORD_SIZE, NUMBER_SIZE, TITLE_SIZE = 10.0, 7.5, 10.0
 
 GROUP_COLOR = "#c44e00"
 # Where lines that join the runs of a group go, from the middle of a row: each group of a row has a height of its own.

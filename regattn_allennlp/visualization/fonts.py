@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
+
+from regattn_allennlp.visualization.attention_map import is_right_to_left
 
 # The size in pixels of the letters of Noto Color Emoji, Apple Color Emoji and others: a bitmap font has few sizes.
 BITMAP_SIZES = (109, 136, 128, 160, 96, 64, 32, 20)
@@ -45,6 +48,12 @@ def fonts_for(words: Iterable[str]) -> Fonts:
     As few of the machine's fonts as have all characters of the words. Warns of the characters that none of them has.
     """
     words = set(words)
+    if matplotlib.__version_info__ < (3, 11) and any(map(is_right_to_left, words)):
+        warnings.warn(
+            "Words that run from right to left are drawn with their letters unjoined and in the wrong order: it takes "
+            "matplotlib 3.11, which needs Python 3.11. An .html file shows them well.",
+            stacklevel=2,
+        )
     default = font_manager.FontProperties().get_family()
     missing = {character for word in words for character in word if not character.isspace()} - INVISIBLE
     missing -= _characters(font_manager.findfont(font_manager.FontProperties()))[1]
