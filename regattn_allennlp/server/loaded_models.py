@@ -1,5 +1,4 @@
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from allennlp.common.util import JsonDict
 from allennlp.data import Instance
@@ -31,8 +30,8 @@ class RequestError(ValueError):
 
 class LoadedModels:
     """
-    The models that a server answers with. Not for several threads at once: a request's regularization is put into the
-    models while they predict.
+    The models that a server answers with. `predict` is not for several threads at once: a request's regularization is
+    put into the models while they predict.
 
     # Parameters
 
@@ -48,13 +47,15 @@ class LoadedModels:
         max_tokens: int = MAX_TOKENS,
     ) -> None:
         self._predictors = {named.name: named.predictor for named in predictors}
+        # As trained, whatever the request under way has put in their places.
+        self._operators = {name: self._attention(name).regularized_max for name in self._predictors}
         self.max_characters = max_characters
         self.max_tokens = max_tokens
 
     def archives(self) -> list[Archive]:
         return [
             Archive(name=name, operator=_registered_name(operator), parameters=_parameters(operator))
-            for name, operator in ((name, self._attention(name).regularized_max) for name in self._predictors)
+            for name, operator in self._operators.items()
         ]
 
     def check(self, request: AttentionRequest) -> None:
@@ -77,7 +78,7 @@ class LoadedModels:
                     f'"regularization": there is no archive "{name}"; there are {self._archive_names()}.'
                 )
             try:
-                self._attention(name).regularized_max.with_regularization(**values)
+                self._operators[name].with_regularization(**values)
             except ValueError as error:
                 raise RequestError(f'"regularization" of "{name}": {error}.') from error
 
@@ -102,15 +103,18 @@ class LoadedModels:
         return instance
 
     def _predict(self, name: str, instance: Instance, values: Mapping[str, float]) -> ArchiveAttention:
+        operator = self._operators[name].with_regularization(**values)
         attention = self._attention(name)
-        with _regularization(attention, values):
+        attention.regularized_max = operator
+        try:
             prediction = self._predictors[name].predict_instance(instance)
-            used = _values(attention.regularized_max)
+        finally:
+            attention.regularized_max = self._operators[name]
         return ArchiveAttention(
             name=name,
             label=prediction["label"],
             probabilities=prediction["probabilities"],
-            regularization=used,
+            regularization=_values(operator),
             premise_to_hypothesis=_map(prediction, "premise_to_hypothesis"),
             hypothesis_to_premise=_map(prediction, "hypothesis_to_premise"),
         )
@@ -120,16 +124,6 @@ class LoadedModels:
 
     def _archive_names(self) -> str:
         return ", ".join(f'"{name}"' for name in self._predictors)
-
-
-@contextmanager
-def _regularization(attention: RegularizedAttention, values: Mapping[str, float]) -> Iterator[None]:
-    trained = attention.regularized_max
-    attention.regularized_max = trained.with_regularization(**values)
-    try:
-        yield
-    finally:
-        attention.regularized_max = trained
 
 
 def _values(operator: RegularizedMax) -> dict[str, float]:

@@ -144,6 +144,19 @@ def test_a_failure_leaves_the_model_as_it_was_trained(models, predictor, serve, 
     assert models.predict(AttentionRequest(**PAIR)) == before != models.predict(REQUEST)
 
 
+def test_the_trained_values_are_told_while_others_are_in_use(models, predictor, monkeypatch):
+    trained, seen = models.archives(), []
+    predict_instance = predictor.predict_instance
+
+    def look_and_predict(instance):
+        seen.append((predictor._model.attention.regularized_max.gamma, models.archives()))
+        return predict_instance(instance)
+
+    monkeypatch.setattr(predictor, "predict_instance", look_and_predict)
+    models.predict(REQUEST)
+    assert seen == [(0.1, trained)]
+
+
 OPERATORS = [
     *(RegularizedMax.by_name(name)() for name in ("softmax", "sparsemax", "fusedmax", "oscarmax", "entmax")),
     SquaredPNormMax(exponent=1.2),
@@ -154,11 +167,12 @@ OPERATORS = [
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: type(operator).__name__)
 @pytest.mark.filterwarnings("error")
-def test_every_parameter_of_every_operator_can_be_moved(predictor, models, operator):
+def test_every_parameter_of_every_operator_can_be_moved(predictor, operator):
     attention = predictor._model.attention
     trained = attention.regularized_max
     attention.regularized_max = operator
     try:
+        models = LoadedModels([NamedPredictor("fusedmax", predictor)])
         (archive,) = models.archives()
         assert RegularizedMax.by_name(archive.operator) is type(operator)
         assert [parameter.name for parameter in archive.parameters] == operator.regularization_names()
