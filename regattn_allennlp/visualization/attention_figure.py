@@ -70,8 +70,8 @@ def _draw(axes: Axes, title: str, one: JsonDict, fonts: Fonts, with_row_words: b
         axes.invert_xaxis()
         axes.yaxis.tick_right()
     axes.xaxis.tick_top()
-    # A word of a few letters needs not be turned; a lot of words are all shown alike.
-    upright = max(map(len, columns)) <= 3
+    # Words are turned, all of them, if there is one that is wider than a cell: two of the widest letters fit.
+    upright = max(map(len, columns)) <= 2
     style: dict[str, Any] = {"fontsize": WORD_SIZE, "fontfamily": fonts.families, "parse_math": False}
     turned = {"rotation": -60, "ha": "right"} if one["rightToLeft"] else {"rotation": 60, "ha": "left"}
     column_style = style if upright else {**style, **turned, "rotation_mode": "anchor"}
@@ -82,13 +82,12 @@ def _draw(axes: Axes, title: str, one: JsonDict, fonts: Fonts, with_row_words: b
         axes.set_yticks([])
     axes.tick_params(length=0)
     axes.spines[:].set(color="0.6", linewidth=0.6)
-    side = (1, 8, 0) if one["rightToLeft"] else (0, -8, 1)
     for column, word in enumerate(columns):
         if word in fonts.emoji:
             _draw_picture(axes, fonts, word, (column, 1), ("data", "axes fraction"), (0, 5), (0.5, 0))
     for row, word in enumerate(rows):
         if word in fonts.emoji and with_row_words:
-            at, shift, alignment = side
+            at, shift, alignment = (1, 8, 0) if one["rightToLeft"] else (0, -8, 1)
             _draw_picture(axes, fonts, word, (at, row), ("axes fraction", "data"), (shift, 0), (alignment, 0.5))
     for row, (weights, groups) in enumerate(zip(one["weights"], one["groups"], strict=True)):
         for column, weight in enumerate(weights):

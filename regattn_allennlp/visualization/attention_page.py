@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from allennlp.common.util import JsonDict
 
@@ -29,7 +30,7 @@ def attention_page(archives: Sequence[str], pairs: Sequence[JsonDict]) -> str:
     return re.sub(r"/\* (data|heat_map\.\w+) \*/", lambda match: parts[match[1]], template)
 
 
-def _rounded(value):
+def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.{WEIGHT_DIGITS}g}")
     if isinstance(value, dict):

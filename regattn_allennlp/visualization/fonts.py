@@ -72,8 +72,7 @@ def fonts_for(words: Iterable[str]) -> Fonts:
             path, characters = max(outlines, key=lambda font: len(font[1] & missing), default=("", set()))
             if not characters & missing:
                 break
-            font_manager.fontManager.addfont(path)
-            families.append(font_manager.FontProperties(fname=path).get_name())
+            families.append(_family(path))
             missing -= characters
     if missing:
         warnings.warn(
@@ -89,6 +88,13 @@ def _preference(path: str) -> tuple[bool, bool, str]:
     name = Path(path).stem
     upright = "Regular" in name or not any(style in name for style in ("Bold", "Italic", "Oblique", "Light", "Thin"))
     return not upright, "Sans" not in name, name
+
+
+@cache
+def _family(path: str) -> str:
+    # Matplotlib remembers the fonts of the day it was first used: one installed since must be told to it.
+    font_manager.fontManager.addfont(path)
+    return font_manager.FontProperties(fname=path).get_name()
 
 
 @cache

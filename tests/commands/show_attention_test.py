@@ -184,6 +184,20 @@ def test_help_teaches(allennlp, capsys):
     assert "\n    allennlp show-attention output/softmax" in text and "attention-01.png" in text
 
 
+@pytest.mark.parametrize("columns", [["MW"] * 5, ["dog", "睡觉"], ["睡觉睡"] * 5])
+def test_only_words_that_fit_their_columns_stand_upright(columns):
+    weights = [[1 / len(columns)] * len(columns)]
+    prediction = {
+        "hypothesis_tokens": ["word"], "premise_tokens": columns, "hypothesis_to_premise_attention": weights
+    }  # fmt: skip
+    figure = attention_figure(["one"], [attention_map(prediction)])
+    labels = figure.axes[0].get_xticklabels()
+    assert {label.get_rotation() for label in labels} == ({0} if max(map(len, columns)) == 2 else {60})
+    if labels[0].get_rotation() == 0:
+        boxes = [label.get_window_extent(figure.canvas.get_renderer()) for label in labels]
+        assert all(left.x1 <= right.x0 for left, right in pairwise(boxes))
+
+
 @pytest.mark.parametrize("columns", [["a"], ["extraordinarily"] * 70, ["ארוכותמאוד"] * 30])
 def test_words_of_a_picture_do_not_overlap(columns):
     weight = 1 / len(columns)
