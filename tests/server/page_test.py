@@ -56,6 +56,8 @@ def shown(weights):
 def test_types_sentences_and_sees_what_the_json_says(page, address):
     requested = []
     page.on("request", lambda request: requested.append(request.url))
+    # What is typed as soon as the page lets one type is kept, however late the server says what is loaded.
+    page.route("**/api/archives", lambda route: (page.wait_for_timeout(500), route.continue_()))
     page.goto(address)
     page.get_by_label("Premise", exact=True).fill(PREMISE)
     page.get_by_label("Hypothesis", exact=True).fill(HYPOTHESIS)

@@ -333,7 +333,15 @@ async function copyLink() {
 }
 
 async function start() {
+  try {
+    ({ archives } = await fetchJson("api/archives"));
+  } catch (error) {
+    showProblem(error.message, "");
+    return;
+  }
+  byId("archives").replaceChildren(...archives.map(createCard));
   for (const key of ["premise", "hypothesis"]) {
+    byId(key).disabled = false; // until now, what is typed would have been lost
     byId(key).addEventListener("input", (event) => {
       state[key] = event.target.value;
       changeTo(key);
@@ -363,14 +371,6 @@ async function start() {
   byId("pair").addEventListener("submit", (event) => event.preventDefault());
   window.addEventListener("popstate", openLink);
   window.addEventListener("resize", arrangeCards);
-
-  try {
-    ({ archives } = await fetchJson("api/archives"));
-  } catch (error) {
-    showProblem(error.message, "");
-    return;
-  }
-  byId("archives").replaceChildren(...archives.map(createCard));
   openLink();
 }
 
