@@ -20,6 +20,10 @@ SMALL = {
 def allennlp():
     """The `allennlp` command line, in this process: importing AllenNLP anew takes ten seconds."""
     from allennlp.commands import main  # not needed for the operators' tests
+    from allennlp.common.util import import_module_and_submodules
+
+    # In a process of its own the plugins file does this; here the package may have been imported before AllenNLP.
+    import_module_and_submodules("regattn_allennlp")
 
     def run(*arguments: str | Path) -> None:
         before = sys.argv, logging.root.handlers[:], logging.root.level

@@ -15,7 +15,7 @@ from regattn_allennlp.modules.attention import (
     learned_regularization,
     require_regularized_attention,
 )
-from regattn_allennlp.training.metrics import ZeroWeightFraction
+from regattn_allennlp.training.metrics import AttentionStatistics
 
 
 @Model.register("regularized_decomposable_attention")
@@ -81,8 +81,10 @@ class RegularizedDecomposableAttention(Model):
             aggregate_feedforward.get_output_dim(), vocab.get_vocab_size(label_namespace)
         )
         self._accuracy = CategoricalAccuracy()
-        self._premise_to_hypothesis_zeros = ZeroWeightFraction()
-        self._hypothesis_to_premise_zeros = ZeroWeightFraction()
+        self._attention_statistics = {
+            "premise_to_hypothesis": AttentionStatistics(),
+            "hypothesis_to_premise": AttentionStatistics(),
+        }
         if initializer is not None:
             initializer(self)
 
@@ -137,8 +139,8 @@ class RegularizedDecomposableAttention(Model):
             self._aggregate_feedforward(torch.cat([compared_premise, compared_hypothesis], dim=-1))
         )
 
-        self._premise_to_hypothesis_zeros(premise_to_hypothesis, pair_mask)
-        self._hypothesis_to_premise_zeros(hypothesis_to_premise, pair_mask.transpose(1, 2))
+        self._attention_statistics["premise_to_hypothesis"](premise_to_hypothesis, pair_mask)
+        self._attention_statistics["hypothesis_to_premise"](hypothesis_to_premise, pair_mask.transpose(1, 2))
         output: dict[str, Any] = {
             "label_logits": label_logits,
             "label_probs": label_logits.softmax(dim=-1),
@@ -188,13 +190,16 @@ class RegularizedDecomposableAttention(Model):
 
     def get_metrics(self, reset: bool = False) -> dict[str, float]:
         """
-        "accuracy", and the fraction of attention weights that are exactly 0, in either direction:
-        "premise_to_hypothesis_zeros" and "hypothesis_to_premise_zeros". What an attention learns of its
-        regularization follows by the attention's name: "attention_gamma", "attention_lam".
+        "accuracy", and in either direction how sparse and structured the attention is, by the names of
+        `AttentionStatistics`: "premise_to_hypothesis_zeros", "hypothesis_to_premise_segments" and so on. What an
+        attention learns of its regularization follows by the attention's name: "attention_gamma", "attention_lam".
         """
         return {
             "accuracy": self._accuracy.get_metric(reset),
-            "premise_to_hypothesis_zeros": self._premise_to_hypothesis_zeros.get_metric(reset),
-            "hypothesis_to_premise_zeros": self._hypothesis_to_premise_zeros.get_metric(reset),
+            **{
+                f"{direction}_{name}": value
+                for direction, statistics in self._attention_statistics.items()
+                for name, value in statistics.get_metric(reset).items()
+            },
             **learned_regularization(self),
         }

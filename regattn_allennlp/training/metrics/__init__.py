@@ -1,3 +1,15 @@
+from regattn_allennlp.training.metrics.attention_entropy import AttentionEntropy
+from regattn_allennlp.training.metrics.attention_statistics import AttentionStatistics
+from regattn_allennlp.training.metrics.distinct_weight_count import DistinctWeightCount
+from regattn_allennlp.training.metrics.segment_count import SegmentCount
+from regattn_allennlp.training.metrics.support_size import SupportSize
 from regattn_allennlp.training.metrics.zero_weight_fraction import ZeroWeightFraction
 
-__all__ = ["ZeroWeightFraction"]
+__all__ = [
+    "AttentionEntropy",
+    "AttentionStatistics",
+    "DistinctWeightCount",
+    "SegmentCount",
+    "SupportSize",
+    "ZeroWeightFraction",
+]

@@ -1,0 +1,157 @@
+"""The figures of a comparison of attentions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from statistics import fmean, stdev
+from typing import Any, Optional
+
+from matplotlib import color_sequences
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Ten colours that are told apart with any kind of colour vision (Petroff 2021, arXiv 2107.02270), and seven markers:
+# a pair of both comes again after 70 variants. Lines differ also in their dashes, which change after ten.
+PALETTE = "petroff10"
+MARKERS = "osD^vPX"
+DASHES = ("solid", "dashed", "dotted", "dashdot")
+
+LEGEND: dict[str, Any] = {"loc": "outside right upper", "fontsize": "small"}
+DOTS_PER_INCH = 150
+
+
+@dataclass(frozen=True)
+class VariantFigures:
+    """
+    What the figures show of one variant: its trained models, one a seed.
+
+    name : `str`
+    accuracies : `List[float]`
+        Of each seed, between 0 and 1.
+    zeros : `List[float]`
+        Of each seed, in the same order: the fraction of attention weights that are 0, the mean of both directions.
+    curves : `List[List[Dict[str, Any]]]`
+        Of each seed whose training was logged: AllenNLP's metrics by epoch, with "epoch", "training_loss" and
+        "validation_accuracy".
+    """
+
+    name: str
+    accuracies: list[float]
+    zeros: list[float]
+    curves: list[list[dict[str, Any]]]
+
+
+def draw_accuracies(variants: Sequence[VariantFigures], path: str | PathLike) -> Figure:
+    """
+    Draws each variant's accuracy: a dot for each seed, and their mean with the standard deviation over the seeds,
+    where there are two or more. All figures are written to `path`, in the format of its suffix.
+    """
+    # One line a variant, under each other: there the names may be long.
+    figure = _figure(7, 1.2 + 0.4 * len(variants))
+    axes = figure.subplots()
+    for index, variant in enumerate(variants):
+        style = _style(index)
+        axes.errorbar(
+            fmean(variant.accuracies), index, xerr=_deviation(variant.accuracies), capsize=4, markersize=8, **style
+        )
+        axes.plot(variant.accuracies, [index + 0.25] * len(variant.accuracies), ".", color=style["color"], alpha=0.6)
+    axes.set_yticks(range(len(variants)), [variant.name for variant in variants])
+    axes.set_ylim(len(variants) - 0.5, -0.5)
+    axes.set_xlabel("accuracy (mean and standard deviation; dots: seeds)")
+    axes.grid(axis="x", alpha=0.3)
+    return _save(figure, path)
+
+
+def draw_accuracy_against_sparsity(variants: Sequence[VariantFigures], path: str | PathLike) -> Figure:
+    """
+    Draws the accuracy over the fraction of attention weights that are 0: means, with the standard deviations over the
+    seeds in both directions.
+    """
+    figure, (axes,) = _with_legend(len(variants), panels=1)
+    points = [
+        axes.errorbar(
+            fmean(variant.zeros),
+            fmean(variant.accuracies),
+            xerr=_deviation(variant.zeros),
+            yerr=_deviation(variant.accuracies),
+            capsize=3,
+            markersize=8,
+            **_style(index),
+        )
+        for index, variant in enumerate(variants)
+    ]
+    axes.set_xlabel("fraction of attention weights that are 0")
+    axes.set_ylabel("accuracy")
+    axes.grid(alpha=0.3)
+    # Of the points alone: crossed bars would hide the markers.
+    figure.legend([point.lines[0] for point in points], [variant.name for variant in variants], **LEGEND)
+    return _save(figure, path)
+
+
+def draw_training_curves(variants: Sequence[VariantFigures], path: str | PathLike) -> Optional[Figure]:
+    """
+    Draws the validation accuracy and the training loss over the epochs: a thin line for each seed, and their mean, up
+    to the last epoch that all of them reached. Variants without curves are left out.
+
+    # Returns
+
+    `Optional[Figure]`
+        `None`, and nothing is written, if no variant has curves.
+    """
+    if not any(variant.curves for variant in variants):
+        return None
+    figure, panels = _with_legend(len(variants), panels=2)
+    for axes, metric, label in zip(
+        panels, ("validation_accuracy", "training_loss"), ("validation accuracy", "training loss"), strict=True
+    ):
+        for index, variant in enumerate(variants):
+            if variant.curves:
+                _draw_curves(axes, variant, metric, _style(index))
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    panels[-1].set_xlabel("epoch")
+    panels[-1].locator_params(axis="x", integer=True)
+    figure.legend(*panels[0].get_legend_handles_labels(), **LEGEND)
+    return _save(figure, path)
+
+
+def _draw_curves(axes: Axes, variant: VariantFigures, metric: str, style: dict[str, Any]) -> None:
+    for curve in variant.curves:
+        axes.plot(
+            [epoch["epoch"] for epoch in curve], [epoch[metric] for epoch in curve],
+            color=style["color"], linewidth=0.5, alpha=0.5,
+        )  # fmt: skip
+    common = list(zip(*variant.curves, strict=False))
+    axes.plot(
+        [epochs[0]["epoch"] for epochs in common], [fmean(epoch[metric] for epoch in epochs) for epochs in common],
+        markersize=4, label=variant.name, **style,
+    )  # fmt: skip
+
+
+def _with_legend(num_variants: int, panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure with panels under each other that is high enough for a legend of all variants at its side."""
+    figure = _figure(8.5, max(2.8 * panels + 1.2, 0.4 + 0.25 * num_variants))
+    return figure, list(figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0])
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Of so many inches."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _style(index: int) -> dict[str, Any]:
+    colors = color_sequences[PALETTE]
+    return {
+        "color": colors[index % len(colors)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": DASHES[index // len(colors) % len(DASHES)],
+    }
+
+
+def _deviation(values: Sequence[float]) -> Optional[float]:
+    return stdev(values) if len(values) > 1 else None
+
+
+def _save(figure: Figure, path: str | PathLike) -> Figure:
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+    return figure

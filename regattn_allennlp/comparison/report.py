@@ -1,0 +1,276 @@
+"""What a comparison says: comparison.json, .csv and .md, and its figures."""
+
+import csv
+import io
+import itertools
+import json
+import math
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import torch
+
+from regattn_allennlp.comparison.figures import (
+    VariantFigures,
+    draw_accuracies,
+    draw_accuracy_against_sparsity,
+    draw_training_curves,
+)
+from regattn_allennlp.comparison.significance import holm_correction, paired_sign_flip_test
+from regattn_allennlp.comparison.variants import Variant
+from regattn_allennlp.version import VERSION
+
+DIRECTIONS = ("premise_to_hypothesis", "hypothesis_to_premise")
+ATTENTION_STATISTICS = ("zeros", "support_size", "entropy", "segments", "distinct_weights")
+FAITHFULNESS = ("comprehensiveness", "random_comprehensiveness", "sufficiency", "random_sufficiency")
+
+# The columns of the first table: the metric, its heading, its decimals.
+MAIN_COLUMNS = [
+    ("accuracy", "accuracy", 4),
+    ("loss", "loss (nats)", 4),
+    ("expected_calibration_error", "ECE", 4),
+    ("zeros", "weights that are 0", 3),
+    ("seconds_per_epoch", "seconds per epoch", 1),
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    One trial's results: the `model`'s path, its `metrics` by name, the `curve` of its training, whether each test item
+    is `correct`, and what the `items` are told by.
+    """
+
+    seed: Optional[int]
+    model: str
+    metrics: dict[str, float]
+    curve: list[dict[str, Any]]
+    correct: list[bool]
+    items: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    variant: str
+    seed: Optional[int]
+    error: str
+    log: str
+
+
+@dataclass(frozen=True)
+class VariantResults:
+    """A variant and those of its trials that have ended well."""
+
+    variant: Variant
+    runs: list[Run]
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Of each metric the mean and the standard deviation (n - 1; none for a single run) over the runs."""
+        names = dict.fromkeys(name for run in self.runs for name in run.metrics)
+        summary = {}
+        for name in names:
+            values = [run.metrics[name] for run in self.runs if name in run.metrics]
+            deviation = statistics.stdev(values) if len(values) > 1 else None
+            summary[name] = {"mean": statistics.fmean(values), "standard_deviation": deviation, "runs": len(values)}
+        return summary
+
+
+def write_report(
+    folder: Path, test_data: str, results: Sequence[VariantResults], failures: Sequence[Failure]
+) -> dict[str, Any]:
+    """Writes all files of the report, from what trials have ended so far, and returns what comparison.json holds."""
+    present = [result for result in results if result.runs]
+    report = {
+        "versions": {"regattn_allennlp": VERSION, "torch": torch.__version__, "python": platform.python_version()},
+        "test_data": test_data,
+        "num_items": len(present[0].runs[0].correct) if present else 0,
+        "variants": [
+            {
+                "name": result.variant.name,
+                "source": result.variant.source,
+                "attention": result.variant.attention,
+                "summary": result.summary(),
+                "runs": [{"seed": run.seed, "model": run.model, "metrics": run.metrics} for run in result.runs],
+            }
+            for result in present
+        ],
+        "differences": _differences(present),
+        "failures": [asdict(failure) for failure in failures],
+    }
+    (folder / "comparison.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+    (folder / "comparison.csv").write_text(_csv(report), encoding="utf-8")
+    figures = _draw_figures(folder, present)
+    (folder / "comparison.md").write_text(_markdown(report, figures), encoding="utf-8")
+    return report
+
+
+def _differences(results: Sequence[VariantResults]) -> list[dict[str, Any]]:
+    """Every pair of variants, with a paired test on the test items; none for a pair with other items."""
+    differences = []
+    for first, second in itertools.combinations(results, 2):
+        difference: dict[str, Any] = {"first": first.variant.name, "second": second.variant.name}
+        if len({run.items for run in (*first.runs, *second.runs)}) == 1:
+            test = paired_sign_flip_test(
+                np.array([run.correct for run in first.runs]), np.array([run.correct for run in second.runs])
+            )
+            difference.update(asdict(test))
+        differences.append(difference)
+    tested = [difference for difference in differences if "p_value" in difference]
+    for difference, corrected in zip(
+        tested, holm_correction([difference["p_value"] for difference in tested]), strict=True
+    ):
+        difference["p_value_holm"] = corrected
+    return differences
+
+
+def _csv(report: dict[str, Any]) -> str:
+    """A row for each variant; the mean and the standard deviation of each metric are columns."""
+    metrics = dict.fromkeys(name for variant in report["variants"] for name in variant["summary"])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["variant", "source", "attention", "runs", "seeds"]
+        + [heading for name in metrics for heading in (name, f"{name}_standard_deviation")]
+    )
+    for variant in report["variants"]:
+        row: list[Any] = [
+            variant["name"],
+            variant["source"],
+            json.dumps(variant["attention"]),
+            len(variant["runs"]),
+            " ".join(str(run["seed"]) for run in variant["runs"]),
+        ]
+        for name in metrics:
+            values = variant["summary"].get(name, {})
+            row += [values.get("mean"), values.get("standard_deviation")]
+        writer.writerow(row)
+    return text.getvalue()
+
+
+def _draw_figures(folder: Path, results: Sequence[VariantResults]) -> list[str]:
+    """Returns the names of the files that were drawn."""
+    if not results:
+        return []
+    variants = [
+        VariantFigures(
+            name=result.variant.name,
+            accuracies=[run.metrics["accuracy"] for run in result.runs],
+            zeros=[run.metrics["zeros"] for run in result.runs],
+            # A training without validation has no curve to show.
+            curves=[run.curve for run in result.runs if run.curve and "validation_accuracy" in run.curve[0]],
+        )
+        for result in results
+    ]
+    names = {
+        "accuracy.png": draw_accuracies,
+        "accuracy_against_sparsity.png": draw_accuracy_against_sparsity,
+        "training_curves.png": draw_training_curves,
+    }
+    return [name for name, draw in names.items() if draw(variants, folder / name)]
+
+
+def _markdown(report: dict[str, Any], figures: Sequence[str]) -> str:
+    variants = report["variants"]
+    parts = [
+        "# Comparison of attentions",
+        f"Test data: `{report['test_data']}`, {report['num_items']} items. Mean ± standard deviation over the runs, "
+        "which differ in their seeds; the seconds are the median epoch's, with its validation.",
+        _table(
+            ["attention", "runs", *(heading for _, heading, _ in MAIN_COLUMNS)],
+            [
+                [variant["name"], str(len(variant["runs"]))]
+                + [_mean_and_deviation(variant["summary"].get(name), decimals) for name, _, decimals in MAIN_COLUMNS]
+                for variant in variants
+            ],
+        ),
+    ]
+    if report["differences"]:
+        parts += [
+            "## Differences",
+            "Accuracy of the first less that of the second, with a 95 % confidence interval, and the p-value of the "
+            "exact paired sign-flip test, both over the test items; p corrected for the number of pairs by Holm's "
+            "method. They speak of the models that were trained, not of other seeds: see the standard deviations.",
+            _table(
+                ["first", "second", "difference", "95 % interval", "p", "p, corrected"],
+                [_difference_row(difference) for difference in report["differences"]],
+            ),
+        ]
+    parts += [
+        "## Attention",
+        "Means over the words: the weights of a premise word over the hypothesis' words (p → h), and the reverse.",
+        _table(
+            ["attention", "direction", *(name.replace("_", " ") for name in ATTENTION_STATISTICS)],
+            [
+                [variant["name"], arrow]
+                + [_mean_and_deviation(variant["summary"].get(f"{way}_{name}"), 3) for name in ATTENTION_STATISTICS]
+                for variant in variants
+                for way, arrow in zip(DIRECTIONS, ("p → h", "h → p"), strict=True)
+            ],
+        ),
+    ]
+    if any(name in variant["summary"] for variant in variants for name in FAITHFULNESS):
+        parts += [
+            "## Faithfulness",
+            "How much less probable the predicted label is without the most-attended words (comprehensiveness: high "
+            "is faithful), and with them alone (sufficiency: low is faithful); beside each, the same for words drawn "
+            "at random (DeYoung et al. 2020).",
+            _table(
+                ["attention", *(name.replace("_", " ") for name in FAITHFULNESS)],
+                [
+                    [variant["name"], *(_mean_and_deviation(variant["summary"].get(name), 4) for name in FAITHFULNESS)]
+                    for variant in variants
+                ],
+            ),
+        ]
+    if report["failures"]:
+        parts += [
+            "## Failures",
+            _table(
+                ["attention", "seed", "error", "log"],
+                [
+                    [failure["variant"], str(failure["seed"]), failure["error"], failure["log"]]
+                    for failure in report["failures"]
+                ],
+            ),
+        ]
+    parts += [f"![{name}]({name})" for name in figures]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _mean_and_deviation(values: Optional[dict[str, Any]], decimals: int) -> str:
+    if values is None or not math.isfinite(values["mean"]):
+        return "-"
+    mean = f"{values['mean']:.{decimals}f}"
+    return mean if values["standard_deviation"] is None else f"{mean} ± {values['standard_deviation']:.{decimals}f}"
+
+
+def _difference_row(difference: dict[str, Any]) -> list[str]:
+    names = [difference["first"], difference["second"]]
+    if "p_value" not in difference:
+        return [*names, "their test items differ", "-", "-", "-"]
+    low, high = difference["confidence_interval"]
+    return [
+        *names,
+        f"{difference['difference']:+.4f}",
+        f"{low:+.4f} to {high:+.4f}",
+        _p_value(difference["p_value"]),
+        _p_value(difference["p_value_holm"]),
+    ]
+
+
+def _p_value(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"

@@ -1,0 +1,32 @@
+"""
+The files of a trial's folder, by which the comparison and the trial's own process speak to each other: `request.json`,
+what is to be done; `outcome.json`, what came of it and for which request, or `failure.txt`, why nothing came; `model`,
+what a training writes; `log.txt`, what the process said.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Optional
+
+REQUEST_NAME = "request.json"
+OUTCOME_NAME = "outcome.json"
+FAILURE_NAME = "failure.txt"
+MODEL_NAME = "model"
+LOG_NAME = "log.txt"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """An interruption leaves the file as it was, or whole."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def read_outcome(folder: Path, request: dict[str, Any]) -> Optional[dict[str, Any]]:
+    """The outcome of just this request, if there is one."""
+    path = folder / OUTCOME_NAME
+    if not path.exists():
+        return None
+    outcome = json.loads(path.read_text(encoding="utf-8"))
+    return outcome if outcome["request"] == request else None

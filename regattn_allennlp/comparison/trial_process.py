@@ -1,0 +1,130 @@
+"""
+Runs one trial in a process of its own, so that its end, whatever it is, ends nothing else:
+
+    python -m regattn_allennlp.comparison.trial_process FOLDER
+
+`trial_files` says what is in the folder. The process ends when its standard input does.
+"""
+
+import json
+import logging
+import os
+import sys
+import threading
+import traceback
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regattn_allennlp.comparison.trial_files import (
+    FAILURE_NAME,
+    MODEL_NAME,
+    OUTCOME_NAME,
+    REQUEST_NAME,
+    write_atomically,
+)
+
+logger = logging.getLogger(__name__)
+
+# Written when the training is over and its archive whole.
+TRAINED_NAME = "trained"
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    threading.Thread(target=_exit_with_standard_input, daemon=True).start()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s - %(levelname)s - %(name)s - %(message)s")
+    try:
+        outcome = run(folder, json.loads((folder / REQUEST_NAME).read_text(encoding="utf-8")))
+    except Exception as error:
+        traceback.print_exc()
+        write_atomically(folder / FAILURE_NAME, f"{type(error).__name__}: {error}")
+        sys.exit(1)
+    write_atomically(folder / OUTCOME_NAME, json.dumps(outcome))
+
+
+def _exit_with_standard_input() -> None:
+    # Its writer never writes: the end comes when that process is over, even if it was killed.
+    sys.stdin.read()
+    os._exit(1)
+
+
+def run(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Trains, if there is something to train that is not trained yet, and evaluates."""
+    from allennlp.common import Params
+    from allennlp.common.plugins import import_plugins
+    from allennlp.common.util import import_module_and_submodules, prepare_environment
+
+    import_plugins()
+    for package in ("regattn_allennlp", *request["include_package"]):
+        import_module_and_submodules(package)
+
+    from allennlp.models.archival import load_archive
+
+    from regattn_allennlp.comparison.evaluation import evaluate, training_curve
+
+    if request["archive"] is None:
+        archive_path = folder / MODEL_NAME
+        if not (folder / TRAINED_NAME).exists():
+            train(request["config"], archive_path, request["include_package"])
+            write_atomically(folder / TRAINED_NAME, "")
+    else:
+        archive_path = Path(request["archive"])
+    curve_folder = archive_path if archive_path.is_dir() else archive_path.parent
+
+    archive = load_archive(archive_path, cuda_device=0 if torch.cuda.is_available() else -1)
+    # Readers may draw random numbers.
+    prepare_environment(Params({}))
+    evaluation = evaluate(
+        archive.model,
+        archive.validation_dataset_reader,
+        request["test_data"]["path"],
+        request["batch_size"],
+        request["num_faithfulness_items"],
+    )
+    return {"request": request, "curve": training_curve(curve_folder), **evaluation}
+
+
+def train(config: dict[str, Any], serialization_dir: Path, include_package: list[str]) -> None:
+    """
+    Trains, and goes on with a training that was interrupted; anew, if that cannot be gone on with.
+    """
+    from allennlp.commands.train import train_model
+    from allennlp.common import Params
+
+    def start(recover: bool, force: bool) -> None:
+        train_model(
+            Params(json.loads(json.dumps(config))),
+            serialization_dir,
+            recover=recover,
+            force=force,
+            include_package=include_package,
+            file_friendly_logging=True,
+            return_model=False,
+        )
+
+    _remove_broken_checkpoints(serialization_dir)
+    if any(serialization_dir.glob("model_state_e*.th")):
+        try:
+            start(recover=True, force=False)
+            return
+        except Exception:
+            logger.exception("The interrupted training cannot be recovered: it begins anew.")
+    start(recover=False, force=True)
+
+
+def _remove_broken_checkpoints(serialization_dir: Path) -> None:
+    """AllenNLP does not recover where the last checkpoint was half written, though it keeps the one before."""
+    for path in sorted(serialization_dir.glob("*_state_e*_b*.th")):
+        other_kind = "training_state" if path.name.startswith("model_state") else "model_state"
+        other = path.with_name(other_kind + path.name[path.name.index("_state") + len("_state") :])
+        if not (zipfile.is_zipfile(path) and other.exists() and zipfile.is_zipfile(other)):
+            logger.warning("%s was interrupted while it was written.", path)
+            path.unlink(missing_ok=True)
+            other.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

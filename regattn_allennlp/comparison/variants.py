@@ -1,0 +1,220 @@
+"""What a comparison compares: variants, which differ in the attention, and their trials, which differ in the seed."""
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.file_utils import cached_path
+from allennlp.common.params import parse_overrides, with_overrides
+
+import regattn_allennlp.config_variables  # noqa: F401  (the configs read the environment)
+
+CONFIG_NAME = "config.json"
+SEED_KEYS = ("random_seed", "numpy_seed", "pytorch_seed")
+# What a folder's name may hold of a variant's.
+MAX_FOLDER_NAME_LENGTH = 60
+
+
+@dataclass(frozen=True)
+class Trial:
+    """
+    One run of a variant: a training with its own seed, or a model that is trained already.
+
+    # Parameters
+
+    variant : `str`
+        The variant's name.
+    seed : `int`, optional
+        `None` for an archive whose config does not tell.
+    folder : `Path`
+        Where all of it is kept, of its own.
+    config : `dict`, optional
+        What to train.
+    archive : `str`, optional
+        What is trained already.
+    """
+
+    variant: str
+    seed: Optional[int]
+    folder: Path
+    config: Optional[dict[str, Any]] = None
+    archive: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A config, whose attention names it, with one or several seeds; `source` is where the config is from."""
+
+    name: str
+    source: str
+    config: dict[str, Any]
+    trials: list[Trial]
+
+    @property
+    def attention(self) -> dict[str, Any]:
+        return self.config["model"]["attention"]
+
+
+def parse_attention(argument: str) -> list[dict[str, Any]]:
+    """
+    The blocks that an `--attention` argument stands for: a name, "softmax"; a block, {"type": "fusedmax", "lam": 0.2};
+    or a block with lists of numbers in the place of numbers, which stands for a block of each combination.
+    """
+    if not argument.lstrip().startswith("{"):
+        argument = json.dumps({"type": argument.strip()})
+    try:
+        block = parse_overrides(argument)  # Jsonnet, as all that AllenNLP is configured by
+    except RuntimeError as error:
+        raise ConfigurationError(f"--attention {argument} is no JSON object: {error}") from error
+    if not isinstance(block.get("type"), str) or not block["type"]:
+        raise ConfigurationError(
+            f'--attention {argument} needs a "type", such as "fusedmax": {{"type": "fusedmax", "lam": 0.2}}'
+        )
+    swept = {key: values for key, values in block.items() if isinstance(values, list)}
+    for key, values in swept.items():
+        if not values:
+            raise ConfigurationError(f'--attention {argument}: "{key}" has no values')
+    return [
+        {**block, **dict(zip(swept, combination, strict=True))} for combination in itertools.product(*swept.values())
+    ]
+
+
+def attention_name(attention: dict[str, Any]) -> str:
+    """ "fusedmax gamma=1.0 lam=0.2" for {"type": "fusedmax", "gamma": 1.0, "lam": 0.2}."""
+    arguments = (
+        f"{key}={value if not isinstance(value, (dict, list)) else json.dumps(value, separators=(',', ':'))}"
+        for key, value in attention.items()
+        if key != "type"
+    )
+    return " ".join([str(attention.get("type", "default")), *arguments])
+
+
+def make_variants(
+    sources: Sequence[str], attentions: Sequence[str], seeds: Sequence[int], overrides: str, folder: Path
+) -> list[Variant]:
+    """
+    The variants of all combinations of configs and attentions, and of the archives; those archives are one variant
+    whose configs are alike but for the seeds.
+
+    # Parameters
+
+    sources : `Sequence[str]`
+        Configs, and archives: a `.tar.gz`, or a folder that `allennlp train` wrote.
+    attentions : `Sequence[str]`
+        See `parse_attention`; none: each config's own.
+    overrides : `str`
+        As of `allennlp train`; for the configs.
+    folder : `Path`
+        Of the comparison; each trial gets a folder in it, by what it trains: another config is another folder.
+
+    # Raises
+
+    `ConfigurationError`
+        For a source that cannot be read, overrides that do not fit, variants that are the same.
+    """
+    blocks = [block for argument in attentions for block in parse_attention(argument)]
+    configs: list[tuple[str, dict[str, Any]]] = []
+    archives: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for source in sources:
+        if os.path.isdir(source) or source.endswith(".tar.gz"):
+            config = _config_of_archive(source)
+            archives.setdefault(_without_seeds(config), []).append((source, config))
+        else:
+            config = _read_config(source, overrides)
+            configs += [(source, with_overrides(config, {"model.attention": block})) for block in blocks] or [
+                (source, config)
+            ]
+    if blocks and not configs:
+        raise ConfigurationError("--attention needs a config to train; the archives are trained already.")
+    if overrides and not configs:
+        raise ConfigurationError("--overrides change what is trained; the archives are trained already.")
+
+    labelled = [(source, config["model"]["attention"]) for source, config in configs]
+    labelled += [(runs[0][0], runs[0][1]["model"]["attention"]) for runs in archives.values()]
+    names = _distinct_names(labelled)
+    variants = []
+    for name, (source, config) in zip(names, configs, strict=False):
+        own_folder = folder / "trials" / _folder_name(name, _without_seeds(config))
+        trials = [
+            Trial(name, seed, own_folder / f"seed{seed}", config={**config, **dict.fromkeys(SEED_KEYS, seed)})
+            for seed in seeds
+        ]
+        variants.append(Variant(name, source, config, trials))
+    for name, runs in zip(names[len(configs) :], archives.values(), strict=True):
+        trials = []
+        for path, config in runs:
+            absolute = path if "://" in path else os.path.abspath(path)
+            own_folder = folder / "trials" / _folder_name(name, absolute)
+            trials.append(Trial(name, config.get(SEED_KEYS[0]), own_folder, archive=absolute))
+        variants.append(Variant(name, *runs[0], trials))
+
+    seen = set()
+    for trial in (trial for variant in variants for trial in variant.trials):
+        content = trial.archive or json.dumps(trial.config, sort_keys=True)
+        if content in seen:
+            raise ConfigurationError(f'"{trial.variant}" is given twice.')
+        seen.add(content)
+    return variants
+
+
+def _read_config(path: str, overrides: str) -> dict[str, Any]:
+    try:
+        config = Params.from_file(path, overrides).as_dict(quiet=True)
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f'There is no config "{path}". An archive is given as its folder or as a file model.tar.gz.'
+        ) from error
+    except (RuntimeError, ValueError) as error:  # Jsonnet's, and those of the overrides
+        raise ConfigurationError(f"{path}: {error}") from error
+    _check_attention(path, config)
+    return config
+
+
+def _config_of_archive(path: str) -> dict[str, Any]:
+    try:
+        if os.path.isdir(path):
+            text = Path(path, CONFIG_NAME).read_text(encoding="utf-8")
+        else:
+            with tarfile.open(cached_path(path)) as archive:
+                text = archive.extractfile(CONFIG_NAME).read().decode("utf-8")  # type: ignore[union-attr]
+        config = json.loads(text)
+    except (OSError, KeyError, ValueError, tarfile.TarError) as error:
+        raise ConfigurationError(
+            f'"{path}" is no archive of a trained model; wanted is the folder that `allennlp train -s` wrote, or the '
+            f"model.tar.gz in it. {type(error).__name__}: {error}"
+        ) from error
+    _check_attention(path, config)
+    return config
+
+
+def _check_attention(path: str, config: dict[str, Any]) -> None:
+    if not isinstance(config.get("model", {}).get("attention"), dict):
+        raise ConfigurationError(f'{path} has no block "attention" in its "model": what is compared is that block.')
+
+
+def _without_seeds(config: dict[str, Any]) -> str:
+    """The same text for the same config, whatever its seeds."""
+    return json.dumps({key: value for key, value in config.items() if key not in SEED_KEYS}, sort_keys=True)
+
+
+def _distinct_names(labelled: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+    """The attention's name; where that is not enough to tell two variants apart, the source's as well."""
+    names = [attention_name(attention) for _, attention in labelled]
+    return [
+        name if names.count(name) == 1 else f"{name} ({source})"
+        for name, (source, _) in zip(names, labelled, strict=True)
+    ]
+
+
+def _folder_name(name: str, content: str) -> str:
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9.=+-]+', '_', name)[:MAX_FOLDER_NAME_LENGTH]}-{digest}"

@@ -1,0 +1,86 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from regattn_allennlp.comparison.report import Failure, Run, VariantResults, write_report
+from regattn_allennlp.comparison.variants import Variant
+
+CORRECT = {
+    "softmax": [[True, True, False, True, False, True], [True, True, True, True, False, False]],
+    "fusedmax lam=0.1": [[False, True, False, False, False, True]],
+    "other items": [[True] * 6],
+}
+
+
+def results() -> list[VariantResults]:
+    return [
+        VariantResults(
+            Variant(name, "config.jsonnet", {"model": {"attention": {"type": name.split()[0]}}}, []),
+            [
+                Run(
+                    seed=seed,
+                    model=f"trials/{name}/{seed}",
+                    metrics={
+                        "accuracy": float(np.mean(correct)), "loss": 1.0 + seed, "zeros": 0.25 * seed,
+                        "premise_to_hypothesis_zeros": 0.5,
+                    },
+                    curve=[{"epoch": 0, "training_loss": 1.0, "validation_accuracy": 0.5}],
+                    correct=correct,
+                    items=name if name == "other items" else "the same",
+                )
+                for seed, correct in enumerate(runs, 1)
+            ],
+        )
+        for name, runs in CORRECT.items()
+    ]  # fmt: skip
+
+
+def test_json_has_means_deviations_and_differences(tmp_path):
+    failures = [Failure("oscarmax", 1, "ValueError: a | b\nand more", "log.txt")]
+    report = write_report(tmp_path, "test.jsonl", results(), failures)
+    assert json.loads((tmp_path / "comparison.json").read_text()) == json.loads(json.dumps(report))
+    softmax, fusedmax, _ = report["variants"]
+    assert softmax["summary"]["accuracy"] == pytest.approx({"mean": 4 / 6, "standard_deviation": 0.0, "runs": 2})
+    assert softmax["summary"]["loss"] == pytest.approx({"mean": 2.5, "standard_deviation": 0.5**0.5, "runs": 2})
+    assert fusedmax["summary"]["accuracy"] == pytest.approx({"mean": 1 / 3, "standard_deviation": None, "runs": 1})
+    assert report["num_items"] == 6
+    tested, *untested = report["differences"]
+    assert [tested["first"], tested["second"]] == ["softmax", "fusedmax lam=0.1"]
+    assert tested["difference"] == pytest.approx(1 / 3)
+    # Once more, by drawing signs: twice the items' differences are 2, 0, 1, 2, 0, -1.
+    drawn = stats.permutation_test(
+        ([2, 0, 1, 2, 0, -1], [0] * 6), lambda a, b: np.mean(a) - np.mean(b), permutation_type="samples"
+    )
+    assert tested["p_value"] == tested["p_value_holm"] == pytest.approx(drawn.pvalue)
+    assert len(untested) == 2 and not any("p_value" in difference for difference in untested)
+
+
+def test_csv_has_a_row_for_each_variant(tmp_path):
+    write_report(tmp_path, "test.jsonl", results(), [])
+    with open(tmp_path / "comparison.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["variant"] for row in rows] == list(CORRECT)
+    assert [float(row["accuracy"]) for row in rows] == pytest.approx([4 / 6, 1 / 3, 1.0])
+    assert [row["loss_standard_deviation"] != "" for row in rows] == [True, False, False]
+    assert [row["seeds"] for row in rows] == ["1 2", "1", "1"]
+
+
+def test_markdown_has_tables_that_hold(tmp_path):
+    failures = [Failure("oscarmax", 1, "ValueError: a | b\nand more", "log.txt")]
+    write_report(tmp_path, "test.jsonl", results(), failures)
+    text = (tmp_path / "comparison.md").read_text()
+    assert "| softmax | 2 | 0.6667 ± 0.0000 | 2.5000 ± 0.7071 | - | 0.375 ± 0.177 | - |" in text
+    assert "| oscarmax | 1 | ValueError: a \\| b and more | log.txt |" in text
+    assert "their test items differ" in text
+    for picture in ("accuracy.png", "accuracy_against_sparsity.png", "training_curves.png"):
+        assert f"]({picture})" in text and (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_report_of_failures_alone(tmp_path):
+    nothing = [VariantResults(result.variant, []) for result in results()]
+    report = write_report(tmp_path, "test.jsonl", nothing, [Failure("softmax", 1, "no", "log.txt")])
+    assert report["variants"] == report["differences"] == [] and len(report["failures"]) == 1
+    assert "| softmax | 1 | no | log.txt |" in (tmp_path / "comparison.md").read_text()

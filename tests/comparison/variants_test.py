@@ -1,0 +1,130 @@
+import json
+from pathlib import Path
+
+import pytest
+from allennlp.common.checks import ConfigurationError
+
+from regattn_allennlp.comparison.variants import attention_name, make_variants, parse_attention
+from tests.conftest import PROJECT_ROOT
+
+CONFIG = str(PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet")
+FOLDER = Path("comparison")
+
+
+@pytest.mark.parametrize(
+    "argument, expected",
+    [
+        ("softmax", [{"type": "softmax"}]),
+        ('{"type": "fusedmax", "lam": 0.2}', [{"type": "fusedmax", "lam": 0.2}]),
+        ("{type: 'fusedmax', lam: 0.2}", [{"type": "fusedmax", "lam": 0.2}]),
+        (
+            '{"type": "fusedmax", "lam": [0.1, 1], "gamma": [1, 2]}',
+            [
+                {"type": "fusedmax", "gamma": 1, "lam": 0.1},
+                {"type": "fusedmax", "gamma": 1, "lam": 1},
+                {"type": "fusedmax", "gamma": 2, "lam": 0.1},
+                {"type": "fusedmax", "gamma": 2, "lam": 1},
+            ],
+        ),
+    ],
+)
+def test_an_argument_stands_for_attentions(argument, expected):
+    assert parse_attention(argument) == expected
+
+
+@pytest.mark.parametrize(
+    "argument, message",
+    [
+        ('{"type": "fusedmax"', "no JSON object"),
+        ('{"lam": 0.1}', 'needs a "type"'),
+        ("", 'needs a "type"'),
+        ('{"type": "fusedmax", "lam": []}', '"lam" has no values'),
+    ],
+)
+def test_an_argument_that_stands_for_none_is_named(argument, message):
+    with pytest.raises(ConfigurationError, match=message):
+        parse_attention(argument)
+
+
+def test_an_attention_is_named_by_what_it_is_given():
+    block = {"type": "fusedmax", "gamma": 1.0, "similarity": {"type": "cosine"}}
+    assert attention_name(block) == 'fusedmax gamma=1.0 similarity={"type":"cosine"}'
+
+
+def test_configs_times_attentions_times_seeds():
+    overrides = '{"trainer.num_epochs": 1}'
+    variants = make_variants([CONFIG], ["softmax", "{type: 'fusedmax', lam: [0.1, 0.2]}"], [1, 2], overrides, FOLDER)
+    assert [variant.name for variant in variants] == ["softmax", "fusedmax lam=0.1", "fusedmax lam=0.2"]
+    for variant in variants:
+        assert [trial.seed for trial in variant.trials] == [1, 2]
+        for trial in variant.trials:
+            assert trial.config["model"]["attention"] == variant.attention
+            assert trial.config["trainer"]["num_epochs"] == 1
+            seeds = [trial.config[key] for key in ("random_seed", "numpy_seed", "pytorch_seed")]
+            assert seeds == [trial.seed] * 3
+    folders = [trial.folder for variant in variants for trial in variant.trials]
+    assert len(set(folders)) == 6
+
+
+def test_what_is_trained_decides_the_folder():
+    def folder(attentions, seeds, overrides=""):
+        return make_variants([CONFIG], attentions, seeds, overrides, FOLDER)[0].trials[0].folder
+
+    first = folder(["softmax"], [1])
+    assert folder(["softmax", "sparsemax"], [1, 2]) == first
+    assert folder(["softmax"], [1], '{"trainer.num_epochs": 1}') != first
+
+
+def test_several_configs_are_told_apart():
+    other = CONFIG.replace("softmax", "sparsemax")
+    variants = make_variants([CONFIG, other], [], [1], "", FOLDER)
+    assert [variant.name for variant in variants] == ["softmax gamma=1", "sparsemax gamma=1"]
+    # The neighbours differ in nothing but the attention: with one attention for both, they are the same.
+    with pytest.raises(ConfigurationError, match="given twice"):
+        make_variants([CONFIG, other], ["softmax"], [1], "", FOLDER)
+
+
+def test_archives_alike_but_for_the_seeds_are_one_variant(tmp_path):
+    config = {"model": {"attention": {"type": "softmax"}}, "random_seed": 1}
+    for name, changes in {
+        "a": {},
+        "b": {"random_seed": 2},
+        "c": {"model": {"attention": {"type": "sparsemax"}}},
+        "d": {"trainer": {"num_epochs": 3}},
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({**config, **changes}))
+    paths = [str(tmp_path / name) for name in "abcd"]
+    variants = make_variants(paths, [], [], "", FOLDER)
+    assert [variant.name for variant in variants] == [f"softmax ({paths[0]})", "sparsemax", f"softmax ({paths[3]})"]
+    assert [(trial.seed, trial.archive) for trial in variants[0].trials] == [(1, paths[0]), (2, paths[1])]
+
+
+@pytest.mark.parametrize(
+    "sources, attentions, overrides, message",
+    [
+        (["nothing.jsonnet"], [], "", 'no config "nothing.jsonnet"'),
+        (["nothing.tar.gz"], [], "", '"nothing.tar.gz" is no archive'),
+        ([CONFIG], [], '{"trainer.nm_epochs.x": 1}', "softmax.jsonnet: .*nm_epochs"),
+        ([CONFIG], ["softmax", '{"type": "softmax"}'], "", '"softmax.*" is given twice'),
+    ],
+)
+def test_what_cannot_be_compared_is_named(sources, attentions, overrides, message):
+    with pytest.raises(ConfigurationError, match=message):
+        make_variants(sources, attentions, [1], overrides, FOLDER)
+
+
+def test_a_folder_that_is_no_archive_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match="is no archive of a trained model"):
+        make_variants([str(tmp_path)], [], [1], "", FOLDER)
+
+
+def test_attentions_are_for_configs(archive):
+    with pytest.raises(ConfigurationError, match="needs a config to train"):
+        make_variants([str(archive)], ["softmax"], [1], "", FOLDER)
+
+
+def test_a_config_without_attention_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"model": {"type": "bert"}}')
+    with pytest.raises(ConfigurationError, match='no block "attention"'):
+        make_variants([str(tmp_path / "config.json")], ["softmax"], [1], "", FOLDER)
