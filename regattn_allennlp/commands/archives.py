@@ -10,6 +10,7 @@ from pathlib import Path
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
+from allennlp.common.tqdm import Tqdm
 from allennlp.data import DatasetReader
 from allennlp.models.archival import CONFIG_NAME, load_archive
 from allennlp.predictors import Predictor
@@ -40,7 +41,7 @@ def load_predictors(paths: Sequence[str], cuda_device: int = -1) -> list[NamedPr
     """
     return [
         NamedPredictor(name, _load_predictor(path, cuda_device))
-        for name, path in zip(archive_names(paths), paths, strict=True)
+        for name, path in zip(archive_names(paths), Tqdm.tqdm(paths, desc="loading archives"), strict=True)
     ]
 
 

@@ -1,0 +1,314 @@
+"""The page of `allennlp serve-attention` in a real browser."""
+
+import json
+import re
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+PREMISE = "A small dog is sleeping in the garden."
+HYPOTHESIS = "An animal is outside."
+SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script> dog"
+
+
+def link(address, **parameters):
+    return f"{address}/#{urlencode({'premise': PREMISE, 'hypothesis': HYPOTHESIS, **parameters})}"
+
+
+def fragment(page):
+    return {key: values[0] for key, values in parse_qs(urlsplit(page.url).fragment).items()}
+
+
+def settle(page):
+    """Waits until the page has been answered; for what happens after a pause, the pause is waited for too."""
+    page.wait_for_timeout(300)
+    expect(page.locator("#archives")).to_have_attribute("aria-busy", "false")
+    page.wait_for_function("document.querySelectorAll('article td').length > 0")
+
+
+def card(page, name):
+    return page.get_by_role("article", name=name)
+
+
+def numbers(page, name):
+    """The cells of a map as they are shown."""
+    return (
+        card(page, name)
+        .locator("tbody tr")
+        .evaluate_all("lines => lines.map(line => [...line.querySelectorAll('td')].map(cell => cell.textContent))")
+    )
+
+
+def answer(address, **request):
+    response = httpx.post(f"{address}/api/attention", json={"premise": PREMISE, "hypothesis": HYPOTHESIS, **request})
+    return {archive["name"]: archive for archive in response.json()["archives"]}
+
+
+def shown(weights):
+    def number(weight):
+        return "" if weight == 0 else "1" if weight >= 0.995 else f"{weight:.2f}"[1:]
+
+    return [[number(weight) for weight in row] for row in weights]
+
+
+def test_types_sentences_and_sees_what_the_json_says(page, address):
+    requested = []
+    page.on("request", lambda request: requested.append(request.url))
+    # What is typed as soon as the page lets one type is kept, however late the server says what is loaded.
+    page.route("**/api/archives", lambda route: (page.wait_for_timeout(500), route.continue_()))
+    page.goto(address)
+    page.get_by_label("Premise", exact=True).fill(PREMISE)
+    page.get_by_label("Hypothesis", exact=True).fill(HYPOTHESIS)
+    settle(page)
+    for name, archive in answer(address).items():
+        assert numbers(page, name) == shown(archive["hypothesis_to_premise"]["weights"])
+        bars = card(page, name).get_by_role("listitem").all_inner_texts()
+        assert [text.split() for text in bars] == [
+            [label, f"{probability:.3f}"] for label, probability in sorted(archive["probabilities"].items())
+        ]
+        most_probable = card(page, name).locator(".most-probable").inner_text()
+        assert most_probable.split()[0] == archive["label"]
+    assert any("" in row for row in numbers(page, "fusedmax")), "no weight of 0 to be blank"
+
+    page.get_by_label("premise to hypothesis").check()
+    for name, archive in answer(address).items():
+        assert numbers(page, name) == shown(archive["premise_to_hypothesis"]["weights"])
+    assert fragment(page) == {"premise": PREMISE, "hypothesis": HYPOTHESIS, "direction": "premise_to_hypothesis"}
+    assert {urlsplit(url).netloc for url in requested} == {urlsplit(address).netloc}
+
+
+def test_a_slider_moved_by_keyboard_changes_weights_and_link(page, address):
+    page.goto(link(address))
+    settle(page)
+    trained = numbers(page, "fusedmax")
+    slider = page.get_by_label("gamma of fusedmax")
+    assert slider.get_attribute("aria-valuetext") == "1, as trained"
+    expect(card(page, "fusedmax")).to_contain_text("trained 1")
+    slider.focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")
+    settle(page)
+    assert slider.get_attribute("aria-valuetext") == "0.1, trained 1"
+    assert fragment(page)["fusedmax.gamma"] == "0.1"
+    expected = answer(address, regularization={"fusedmax": {"gamma": 0.1}})
+    assert numbers(page, "fusedmax") == shown(expected["fusedmax"]["hypothesis_to_premise"]["weights"]) != trained
+    assert numbers(page, "entmax") == shown(expected["entmax"]["hypothesis_to_premise"]["weights"])
+
+    page.get_by_label("lam of fusedmax").press("Home")
+    settle(page)
+    assert fragment(page)["fusedmax.lam"] == "0"
+
+    page.get_by_role("button", name="Reset").click()
+    settle(page)
+    assert numbers(page, "fusedmax") == trained
+    assert slider.get_attribute("aria-valuetext") == "1, as trained"
+    assert set(fragment(page)) == {"premise", "hypothesis", "direction"}
+
+
+def test_sliders_move_together_to_the_same_multiple(page, address):
+    page.goto(link(address))
+    settle(page)
+    page.get_by_label("together").check()
+    page.get_by_label("gamma of fusedmax").press("PageUp")
+    settle(page)
+    moved = fragment(page)
+    assert float(moved["fusedmax.gamma"]) > 1
+    assert float(moved["entmax.gamma"]) == pytest.approx(float(moved["fusedmax.gamma"]) / 2, rel=0.01)
+    assert "entmax.alpha" not in moved
+
+
+def test_a_link_shows_the_same_in_a_new_page(page, browser, address):
+    values = {"fusedmax.lam": "2.5", "entmax.alpha": "1", "direction": "premise_to_hypothesis"}
+    page.goto(link(address, **values))
+    settle(page)
+    expected = answer(address, regularization={"fusedmax": {"lam": 2.5}, "entmax": {"alpha": 1}})
+    page.get_by_label("gamma of entmax").press("ArrowRight")
+    settle(page)
+    with browser.new_context() as context:
+        other = context.new_page()
+        other.goto(page.url)
+        settle(other)
+        assert other.get_by_label("Premise", exact=True).input_value() == PREMISE
+        assert other.get_by_label("premise to hypothesis").is_checked()
+        assert other.get_by_label("lam of fusedmax").get_attribute("aria-valuetext") == "2.5, trained 0.1"
+        assert other.get_by_label("alpha of entmax").get_attribute("aria-valuetext") == "1, trained 1.5"
+        assert numbers(other, "fusedmax") == shown(expected["fusedmax"]["premise_to_hypothesis"]["weights"])
+        for name in "fusedmax", "entmax":
+            assert numbers(other, name) == numbers(page, name)
+        assert other.locator("#status").inner_text() == page.locator("#status").inner_text()
+
+
+def test_back_and_forward_go_through_what_was_shown(page, address):
+    page.goto(link(address))
+    settle(page)
+    at_first = numbers(page, "fusedmax")
+    page.get_by_role("button", name="in the library").click()
+    settle(page)
+    example = page.get_by_label("Premise", exact=True).input_value()
+    assert "library" in example
+    for _ in range(3):
+        page.get_by_label("lam of fusedmax").press("ArrowRight")
+        settle(page)
+    page.go_back()
+    settle(page)
+    assert "fusedmax.lam" not in fragment(page), "moves of one slider are one step"
+    assert page.get_by_label("Premise", exact=True).input_value() == example
+    page.go_back()
+    settle(page)
+    assert page.get_by_label("Premise", exact=True).input_value() == PREMISE
+    assert numbers(page, "fusedmax") == at_first
+    page.go_forward()
+    settle(page)
+    assert page.get_by_label("Premise", exact=True).input_value() == example
+
+
+def test_copies_the_link(page, address):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(link(address))
+    settle(page)
+    page.get_by_label("lam of fusedmax").press("ArrowRight")
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_text("The link is copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == page.url
+    assert "fusedmax.lam" in fragment(page)
+
+
+def test_markup_in_a_sentence_is_text(page, address):
+    page.on("dialog", lambda dialog: pytest.fail(dialog.message))
+    page.goto(link(address, premise=SCRIPT, hypothesis=SCRIPT))
+    settle(page)
+    assert page.get_by_label("Premise", exact=True).input_value() == SCRIPT
+    words = card(page, "fusedmax").locator("tbody th").all_inner_texts()
+    assert "".join(words) == SCRIPT.replace(" ", "")
+    assert page.locator("main img, main script").count() == 0
+
+
+def test_answers_that_come_out_of_order_are_not_shown(page, address):
+    page.goto(link(address))
+    settle(page)
+    delayed = []
+
+    def delay_the_first(route):
+        if not delayed:
+            delayed.append(json.loads(route.request.post_data))
+            page.wait_for_timeout(1000)
+        try:
+            route.continue_()
+        except Exception:  # the page has given the request up
+            delayed.append("given up")
+
+    page.route("**/api/attention", delay_the_first)
+    page.get_by_label("Hypothesis", exact=True).fill("A cat.")
+    page.wait_for_timeout(250)
+    page.get_by_label("Hypothesis", exact=True).fill("Nobody is sleeping.")
+    page.wait_for_timeout(1500)
+    settle(page)
+    assert delayed[0]["hypothesis"] == "A cat."
+    assert card(page, "fusedmax").locator("tbody th").all_inner_texts() == ["Nobody", "is", "sleeping", "."]
+
+
+def test_errors_are_said_and_nothing_stale_is_shown(browser, address):
+    with browser.new_context() as context:  # the browser writes a refused request to the console: not a defect here
+        page = context.new_page()
+        page.goto(link(address))
+        settle(page)
+        page.get_by_label("Premise", exact=True).fill("a " * 101)
+        expect(page.get_by_role("alert")).to_contain_text("101 words and punctuation marks; no more than 100")
+        assert page.locator("article td").count() == 0
+        page.get_by_label("Premise", exact=True).fill("")
+        expect(page.locator("#status")).to_have_text("Type a premise and a hypothesis.")
+        expect(page.get_by_role("alert")).to_have_text("")
+        page.get_by_label("Premise", exact=True).fill(PREMISE)
+        settle(page)
+        assert page.locator("article td").count() > 0
+
+        page.goto(link(address, **{"sparsemax.gamma": "2", "fusedmax.lam": "much", "direction": "sideways"}))
+        page.reload()
+        settle(page)
+        expect(page.locator("#notice")).to_contain_text("sparsemax.gamma=2, fusedmax.lam=much")
+        page.goto(link(address, **{"fusedmax.gamma": "-1"}))
+        expect(page.get_by_role("alert")).to_contain_text("gamma must be a finite number, above 0, but is -1")
+
+        page.goto(link(address))
+        settle(page)
+        page.route("**/api/attention", lambda route: route.abort())
+        page.get_by_label("lam of fusedmax").press("ArrowRight")
+        expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
+
+
+@pytest.mark.parametrize("premise", [PREMISE, "a wonderfully " * 45 + "Donaudampfschifffahrtsgesellschaftskapitän"])
+def test_a_phone_scrolls_the_page_in_one_direction(page, address, premise):
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(link(address, premise=premise))
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.get_by_label("premise to hypothesis").check()
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_everything_is_reached_by_the_tab_key_and_seen_there(page, address):
+    page.goto(link(address))
+    settle(page)
+    reached = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        focused = page.evaluate(
+            """() => {
+                const element = document.activeElement;
+                const style = getComputedStyle(element);
+                return [element.labels?.[0]?.textContent || element.getAttribute("aria-label") || element.textContent,
+                        style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2, element.tagName];
+            }"""
+        )
+        if focused[2] == "BODY":
+            break
+        reached.append(focused)
+    names = [re.sub(r"\s+", " ", name).strip() for name, _, _ in reached]
+    wanted = [
+        "Premise", "Hypothesis", "A brown dog is .*", "Two children .*", "A woman .*", "A man .*",
+        "hypothesis to premise", "move all models. together", "Reset to trained values", "Copy link to this view",
+        "gamma of fusedmax", "lam of fusedmax", "hypothesis word .*", "gamma of entmax", "alpha of entmax",
+        "hypothesis word .*", "what is loaded", "the schema",
+    ]  # fmt: skip
+    # A map that is wider than its card is a stop of its own, so that the arrow keys scroll it.
+    assert len(names) == len(wanted) and all(map(re.fullmatch, wanted, names)), names
+    assert all(seen for _, seen, _ in reached), reached
+
+
+# WCAG's relative luminance and contrast, of every element that has text of its own.
+CONTRASTS = """() => {
+    const channels = (color) => {
+        const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+        canvas.fillStyle = color;
+        canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data];
+    };
+    const luminance = ([red, green, blue]) => {
+        const linear = (value) => value <= 10.31 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4;
+        return 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
+    };
+    const background = (element) => {
+        const own = channels(getComputedStyle(element).backgroundColor);
+        return own[3] === 255 ? own : background(element.parentElement);
+    };
+    return [...document.querySelectorAll("body *")]
+        .filter((element) => element.checkVisibility() && element.getClientRects().length &&
+            [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+        .map((element) => {
+            const colors = [channels(getComputedStyle(element).color), background(element)];
+            const [darker, lighter] = colors.map(luminance).sort((one, other) => one - other);
+            return [(lighter + 0.05) / (darker + 0.05), element.outerHTML.slice(0, 100)];
+        });
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast(page, address, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.goto(link(address))
+    settle(page)
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) > 60
+    assert min(contrasts)[0] >= 4.5, sorted(contrasts)[:5]
