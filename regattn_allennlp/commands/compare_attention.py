@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from regattn_allennlp.comparison.engine import run_trials
-from regattn_allennlp.comparison.report import DIRECTIONS, Failure, Run, VariantResults, write_report
+from regattn_allennlp.comparison.report import Failure, Run, VariantResults, write_report
 from regattn_allennlp.comparison.trial_files import (
     FAILURE_NAME,
     LOG_NAME,
@@ -22,6 +22,7 @@ from regattn_allennlp.comparison.trial_files import (
     write_atomically,
 )
 from regattn_allennlp.comparison.variants import Variant, make_variants
+from regattn_allennlp.visualization import DIRECTIONS
 
 DESCRIPTION = """\
 Train models that differ in their attention alone, with several seeds each, and say how they differ: in accuracy, with

@@ -3,7 +3,7 @@ import logging
 
 from allennlp.commands.subcommand import Subcommand
 
-from regattn_allennlp.commands.archives import load_dataset_reader, load_predictors
+from regattn_allennlp.predictors.archives import load_dataset_reader, load_predictors
 from regattn_allennlp.server import LoadedModels, create_application, is_loopback, open_socket, serve
 from regattn_allennlp.server.loaded_models import MAX_CHARACTERS, MAX_TOKENS
 from regattn_allennlp.server.schema import AttentionRequest

@@ -11,8 +11,8 @@ from allennlp.common.tqdm import Tqdm
 from allennlp.common.util import JsonDict, lazy_groups_of
 from matplotlib.backends.backend_pdf import PdfPages
 
-from regattn_allennlp.commands.archives import archive_names, load_dataset_reader, load_predictors
 from regattn_allennlp.data.dataset_readers.entailment import EntailmentDatasetReader, Pair
+from regattn_allennlp.predictors.archives import archive_names, load_dataset_reader, load_predictors
 from regattn_allennlp.visualization import DIRECTIONS, attention_map
 from regattn_allennlp.visualization.attention_figure import attention_figure
 from regattn_allennlp.visualization.attention_page import attention_page
@@ -184,8 +184,8 @@ def _draw(names: Sequence[str], shown: Iterator[JsonDict], number: int, out: Pat
             numbered = out.with_stem(f"{out.stem}-{index:0{len(str(number))}}") if number > 1 else out
             if out.suffix.lower() == ".png" and max(figure.get_size_inches()) * DOTS_PER_INCH >= MAX_PIXELS:
                 raise ConfigurationError(
-                    f"A picture as large as {numbered} would be is none that a PNG may be: the sentences are too long. "
-                    "Write .html, .pdf or .svg, or fewer archives."
+                    f"{numbered} would be larger than a PNG may be: the sentences are too long. Write .html, .pdf or "
+                    ".svg, or show fewer archives."
                 )
             figure.savefig(numbered, dpi=DOTS_PER_INCH)
 

@@ -24,8 +24,8 @@ from regattn_allennlp.comparison.figures import (
 from regattn_allennlp.comparison.significance import holm_correction, paired_sign_flip_test
 from regattn_allennlp.comparison.variants import Variant
 from regattn_allennlp.version import VERSION
+from regattn_allennlp.visualization import DIRECTIONS
 
-DIRECTIONS = ("premise_to_hypothesis", "hypothesis_to_premise")
 ATTENTION_STATISTICS = ("zeros", "support_size", "entropy", "segments", "distinct_weights")
 FAITHFULNESS = ("comprehensiveness", "random_comprehensiveness", "sufficiency", "random_sufficiency")
 
@@ -202,14 +202,14 @@ def _markdown(report: dict[str, Any], figures: Sequence[str]) -> str:
         ]
     parts += [
         "## Attention",
-        "Means over the words: the weights of a premise word over the hypothesis' words (p → h), and the reverse.",
+        "Means over the words that attend, of the hypothesis to the premise's words, and the reverse.",
         _table(
             ["attention", "direction", *(name.replace("_", " ") for name in ATTENTION_STATISTICS)],
             [
-                [variant["name"], arrow]
+                [variant["name"], way.replace("_", " ")]
                 + [_mean_and_deviation(variant["summary"].get(f"{way}_{name}"), 3) for name in ATTENTION_STATISTICS]
                 for variant in variants
-                for way, arrow in zip(DIRECTIONS, ("p → h", "h → p"), strict=True)
+                for way in DIRECTIONS
             ],
         ),
     ]

@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import re
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,11 @@ from typing import Any, Optional
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.file_utils import cached_path
 from allennlp.common.params import parse_overrides, with_overrides
 
 import regattn_allennlp.config_variables  # noqa: F401  (the configs read the environment)
+from regattn_allennlp.predictors.archives import read_config
 
-CONFIG_NAME = "config.json"
 SEED_KEYS = ("random_seed", "numpy_seed", "pytorch_seed")
 # What a folder's name may hold of a variant's.
 MAX_FOLDER_NAME_LENGTH = 60
@@ -126,7 +124,8 @@ def make_variants(
     archives: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for source in sources:
         if os.path.isdir(source) or source.endswith(".tar.gz"):
-            config = _config_of_archive(source)
+            config = read_config(source)
+            _check_attention(source, config)
             archives.setdefault(_without_seeds(config), []).append((source, config))
         else:
             config = _read_config(source, overrides)
@@ -175,23 +174,6 @@ def _read_config(path: str, overrides: str) -> dict[str, Any]:
         ) from error
     except (RuntimeError, ValueError) as error:  # Jsonnet's, and those of the overrides
         raise ConfigurationError(f"{path}: {error}") from error
-    _check_attention(path, config)
-    return config
-
-
-def _config_of_archive(path: str) -> dict[str, Any]:
-    try:
-        if os.path.isdir(path):
-            text = Path(path, CONFIG_NAME).read_text(encoding="utf-8")
-        else:
-            with tarfile.open(cached_path(path)) as archive:
-                text = archive.extractfile(CONFIG_NAME).read().decode("utf-8")  # type: ignore[union-attr]
-        config = json.loads(text)
-    except (OSError, KeyError, ValueError, tarfile.TarError) as error:
-        raise ConfigurationError(
-            f'"{path}" is no archive of a trained model; wanted is the folder that `allennlp train -s` wrote, or the '
-            f"model.tar.gz in it. {type(error).__name__}: {error}"
-        ) from error
     _check_attention(path, config)
     return config
 

@@ -4,9 +4,9 @@ from allennlp.common.util import JsonDict
 from allennlp.data import Instance
 from torch import Tensor
 
-from regattn_allennlp.commands.archives import NamedPredictor
 from regattn_allennlp.modules.attention import RegularizedAttention
 from regattn_allennlp.operators import RegularizedMax
+from regattn_allennlp.predictors.archives import NamedPredictor
 from regattn_allennlp.server.schema import (
     Archive,
     ArchiveAttention,

@@ -43,7 +43,7 @@ def test_a_host_that_is_not_here_is_named(allennlp, archive, nothing_is_loaded, 
 
 
 def test_an_archive_that_is_not_there_is_named_before_another_is_loaded(allennlp, archive, nothing_is_loaded):
-    with pytest.raises(ConfigurationError, match=r'"no/such/archive" could not be loaded .*wanted is the folder'):
+    with pytest.raises(ConfigurationError, match=r'"no/such/archive" is no archive .*wanted is the folder'):
         allennlp("serve-attention", archive, "no/such/archive", "--port", 0)
     with pytest.raises(ConfigurationError, match="given twice"):
         allennlp("serve-attention", archive, archive.parent, "--port", 0)

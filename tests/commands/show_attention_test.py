@@ -173,7 +173,7 @@ def test_a_wrong_archive_is_named_before_another_is_loaded(allennlp, archive, tm
     monkeypatch.setattr(show_attention, "load_predictors", lambda *_: pytest.fail("loaded a model"))
     (tmp_path / "empty_folder").mkdir()
     (tmp_path / "no_archive.tar.gz").write_text("text")
-    with pytest.raises(ConfigurationError, match=rf'{wrong}" could not be loaded .*`allennlp train -s` wrote'):
+    with pytest.raises(ConfigurationError, match=rf'{wrong}" is no archive .*`allennlp train -s` wrote'):
         allennlp("show-attention", archive, tmp_path / wrong, *ONE_PAIR, "--out", tmp_path / "a.png")
 
 

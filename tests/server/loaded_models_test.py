@@ -11,8 +11,8 @@ import uvicorn
 from allennlp.models.archival import load_archive
 from allennlp.predictors import Predictor
 
-from regattn_allennlp.commands.archives import NamedPredictor
 from regattn_allennlp.operators import CustomMax, Oscarmax, RegularizedMax, SquaredPNormMax
+from regattn_allennlp.predictors.archives import NamedPredictor
 from regattn_allennlp.server import LoadedModels, create_application, open_socket
 from regattn_allennlp.server.schema import AttentionRequest
 

@@ -1,4 +1,4 @@
-"""Trained models for the commands that look at what they attend to."""
+"""Archives of trained models: their names, their configs, and predictors of them."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
@@ -16,7 +17,7 @@ from allennlp.models.archival import CONFIG_NAME, load_archive
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.models import RegularizedDecomposableAttention
-from regattn_allennlp.predictors import EntailmentPredictor
+from regattn_allennlp.predictors.entailment import EntailmentPredictor
 
 ARCHIVE_NAME = "model.tar.gz"
 
@@ -45,9 +46,9 @@ def load_predictors(paths: Sequence[str], cuda_device: int = -1) -> list[NamedPr
     ]
 
 
-def load_dataset_reader(path: str) -> DatasetReader:
+def read_config(path: str) -> dict[str, Any]:
     """
-    What reads the pairs that an archive's model is to predict. The model is not loaded, so this checks a path soon.
+    What an archive's model was trained by. The model is not loaded, so this checks a path soon.
 
     # Raises
 
@@ -57,10 +58,17 @@ def load_dataset_reader(path: str) -> DatasetReader:
     try:
         resolved = cached_path(path)
         if os.path.isdir(resolved):
-            config = Params.from_file(os.path.join(resolved, CONFIG_NAME))
-        else:
-            with tarfile.open(resolved) as archive:
-                config = Params(json.load(archive.extractfile(CONFIG_NAME)))  # type: ignore[arg-type]
+            return json.loads(Path(resolved, CONFIG_NAME).read_text(encoding="utf-8"))
+        with tarfile.open(resolved) as archive:
+            return json.load(archive.extractfile(CONFIG_NAME))  # type: ignore[arg-type]
+    except (OSError, KeyError, ValueError, tarfile.TarError) as error:
+        raise _not_loaded(path, error) from error
+
+
+def load_dataset_reader(path: str) -> DatasetReader:
+    """What reads the pairs that an archive's model is to predict; errors are those of `read_config`."""
+    config = Params(read_config(path))
+    try:
         return DatasetReader.from_params(config.get("validation_dataset_reader") or config["dataset_reader"])
     except Exception as error:  # as of `_load_predictor`
         raise _not_loaded(path, error) from error
@@ -111,6 +119,6 @@ def _load_predictor(path: str, cuda_device: int) -> EntailmentPredictor:
 
 def _not_loaded(path: str, error: Exception) -> ConfigurationError:
     return ConfigurationError(
-        f'"{path}" could not be loaded as the archive of a trained model; wanted is the folder that '
+        f'"{path}" is no archive of a trained model that can be loaded; wanted is the folder that '
         f"`allennlp train -s` wrote, or the {ARCHIVE_NAME} in it. {type(error).__name__}: {error}"
     )
