@@ -47,8 +47,9 @@ class AttentionMap(BaseModel):
     weights: list[list[float]] = Field(description="One list of weights for each row; each sums to 1.")
     groups: list[list[list[tuple[int, int]]]] = Field(
         description=(
-            "For each row the groups of two or more columns that share exactly one weight that is not 0, larger "
-            "weights first; a group is its runs of neighbouring columns, each [first, one after the last], from 0."
+            "For each row the groups of columns, with at least two different words, that share exactly one weight "
+            "that is not 0, larger weights first; a group is its runs of neighbouring columns, each [first, one "
+            "after the last], from 0."
         )
     )
     right_to_left: bool = Field(description="Whether the columns' sentence is read from right to left.")

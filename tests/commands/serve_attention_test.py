@@ -6,8 +6,7 @@ import socket
 import pytest
 from allennlp.common.checks import ConfigurationError
 
-import regattn_allennlp.commands.serve_attention  # noqa: F401  (registers it: this process has imported the plugin)
-from regattn_allennlp.commands import archives
+from regattn_allennlp.predictors import archives
 from regattn_allennlp.server import is_loopback, open_socket
 
 

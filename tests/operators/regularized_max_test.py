@@ -163,3 +163,22 @@ def test_the_base_class_leaves_the_operator_to_subclasses():
 def test_the_list_of_operators_is_sorted():
     assert RegularizedMax.list_available() == sorted(RegularizedMax.list_available())
     assert set(NAMES) <= set(RegularizedMax.list_available())
+
+
+def test_a_copy_has_other_regularization_and_the_original_keeps_its_own():
+    scores = random_scores(4, 6)
+    learning = Fusedmax(gamma=0.7, lam=0.2, learn_lam=True)
+    other = learning.with_regularization(lam=0.5)
+    assert (other.gamma, other.lam) == (0.7, 0.5) and not list(other.parameters())
+    assert_close(other(scores), Fusedmax(gamma=0.7, lam=0.5)(scores))
+    assert learning.lam.item() == pytest.approx(0.2) and list(learning.parameters())
+    assert_close(learning.with_regularization().lam, learning.lam)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [({"alpha": 2.0}, r"Fusedmax has no 'alpha'.*\['gamma', 'lam'\]"), ({"lam": -1.0}, "lam must be")],
+)
+def test_a_copy_with_what_cannot_be_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Fusedmax(learn_lam=True).with_regularization(**values)

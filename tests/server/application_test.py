@@ -12,7 +12,7 @@ from allennlp.models.archival import load_archive
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.server.schema import AttentionAnswer, Problem
-from regattn_allennlp.visualization import equal_groups
+from regattn_allennlp.visualization import attention_map
 
 PREMISE = "A small dog is sleeping in the garden, and a cat is sitting on the table."
 HYPOTHESIS = "An animal is asleep outside."
@@ -46,9 +46,7 @@ def assert_same(answered, predicted):
         assert answered[direction]["weights"] == predicted[f"{direction}_attention"]
         assert answered[direction]["rows"] == predicted[f"{rows}_tokens"]
         assert answered[direction]["columns"] == predicted[f"{columns}_tokens"]
-        assert answered[direction]["groups"] == json.loads(
-            json.dumps([equal_groups(row) for row in predicted[f"{direction}_attention"]])
-        )
+        assert answered[direction]["groups"] == json.loads(json.dumps(attention_map(predicted, direction)["groups"]))
 
 
 def test_tells_what_is_loaded(client):
