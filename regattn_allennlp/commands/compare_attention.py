@@ -1,13 +1,16 @@
 import argparse
+import copy
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any, Optional
 
 from allennlp.commands.subcommand import Subcommand
+from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
@@ -22,7 +25,7 @@ from regattn_allennlp.comparison.trial_files import (
     write_atomically,
 )
 from regattn_allennlp.comparison.variants import Variant, make_variants
-from regattn_allennlp.visualization import DIRECTIONS
+from regattn_allennlp.predictors.archives import ARCHIVE_NAME
 
 DESCRIPTION = """\
 Train models that differ in their attention alone, with several seeds each, and say how they differ: in accuracy, with
@@ -119,15 +122,16 @@ class CompareAttention(Subcommand):
 
 
 def compare_attention(arguments: argparse.Namespace) -> None:
-    for name in ("seeds", "workers", "batch_size"):
+    for name, least in {"seeds": 1, "workers": 1, "batch_size": 1, "faithfulness": 0}.items():
         value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise ConfigurationError(f"--{name.replace('_', '-')} must be 1 or more, but is {value}")
+        if value is not None and value < least:
+            raise ConfigurationError(f"--{name.replace('_', '-')} must be {least} or more, but is {value}")
     folder = Path(arguments.serialization_dir).absolute()
     variants = make_variants(
         arguments.sources, arguments.attention, range(1, arguments.seeds + 1), arguments.overrides, folder
     )
     test_data = arguments.test_data or default_test_data(variants)
+    check_test_data(variants[0].config, test_data)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
@@ -150,7 +154,7 @@ def _compare(
     ):
         requests[trial.folder] = {
             "config": trial.config,
-            "archive": trial.archive,
+            "archive": trial.archive and identify(trial.archive),
             "test_data": identify(test_data),
             "batch_size": arguments.batch_size,
             "num_faithfulness_items": arguments.faithfulness,
@@ -188,13 +192,24 @@ def default_test_data(variants: Sequence[Variant]) -> str:
     return path
 
 
-def identify(test_data: str) -> dict[str, Any]:
-    """The path, and what tells that the file there has changed."""
-    file = Path(re.sub(r"\[[^\[\]]*\]$", "", test_data))  # without a slice
+def check_test_data(config: dict[str, Any], test_data: str) -> None:
+    """Reads the first item: a mistake must not show after the training alone."""
+    reader = DatasetReader.from_params(
+        Params(copy.deepcopy(config.get("validation_dataset_reader") or config["dataset_reader"]))
+    )
+    if next(iter(reader.read(test_data)), None) is None:
+        raise ConfigurationError(f"{test_data} has no items with a label")
+
+
+def identify(path: str) -> dict[str, Any]:
+    """The path of an archive or of data, and what tells that the file there has changed."""
+    file = Path(re.sub(r"\[[^\[\]]*\]$", "", path))  # without a slice
+    if file.is_dir():
+        file /= ARCHIVE_NAME
     if not file.is_file():
-        return {"path": test_data}
+        return {"path": path}
     status = file.stat()
-    return {"path": test_data, "size": status.st_size, "modified": status.st_mtime_ns}
+    return {"path": path, "size": status.st_size, "modified": status.st_mtime_ns}
 
 
 def collect(
@@ -221,7 +236,6 @@ def collect(
 
 def _run(seed: Optional[int], model: str, outcome: dict[str, Any]) -> Run:
     metrics = dict(outcome["metrics"])
-    metrics["zeros"] = fmean(metrics[f"{direction}_zeros"] for direction in DIRECTIONS)
     if outcome["curve"]:
         # The median: the first epoch may have to compile.
         metrics["seconds_per_epoch"] = median(epoch["seconds"] for epoch in outcome["curve"])

@@ -29,6 +29,8 @@ def run_trials(
     ray_address : `str`, optional
         Of a Ray cluster whose machines all see the folders under the same path; "local" starts one here.
     """
+    if not folders:
+        return
     # Both kinds of pool have the interface of multiprocessing.Pool.
     if ray_address is None:
         num_workers = num_workers or 1

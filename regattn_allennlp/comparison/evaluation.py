@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from regattn_allennlp.comparison.calibration import expected_calibration_error
 from regattn_allennlp.comparison.faithfulness import faithfulness
+from regattn_allennlp.visualization import DIRECTIONS
 
 
 def evaluate(
@@ -35,14 +37,14 @@ def evaluate(
     # Returns
 
     `Dict[str, Any]`
-        "metrics": the model's own, and "loss" (cross-entropy in nats, the mean over items),
-        "expected_calibration_error", and what `faithfulness` gives; "correct": a bool for each item; "items": the same
-        for the same items in the same order with the same labels.
+        "metrics": the model's own; "zeros", the mean of both directions'; "loss", cross-entropy in nats, the mean over
+        items; "expected_calibration_error"; and what `faithfulness` gives. "correct": a bool for each item. "items":
+        the same for the same items in the same order with the same labels.
 
     # Raises
 
     `ConfigurationError`
-        If an item has no label, or one that the model does not know.
+        If an item has no label, or one that the model does not know; if the model does not report what is compared.
     """
     instances = list(tqdm(reader.read(test_data), desc="reading the test data"))
     _check_labels(instances, model, test_data)
@@ -60,6 +62,10 @@ def evaluate(
     probabilities = np.concatenate(all_probabilities)
     labels = np.concatenate(all_labels)
     metrics = model.get_metrics(reset=True)
+    zeros = [f"{direction}_zeros" for direction in DIRECTIONS]
+    if not metrics.keys() >= {"accuracy", *zeros}:
+        raise ConfigurationError(f"The model must report accuracy and {zeros}, but reports {sorted(metrics)}.")
+    metrics["zeros"] = fmean(metrics[name] for name in zeros)
     of_gold_label = probabilities[np.arange(len(labels)), labels]
     # A probability that was rounded to 0 counts as the least that is not.
     metrics["loss"] = float(-np.log(np.maximum(of_gold_label, np.finfo(np.float32).tiny)).mean())

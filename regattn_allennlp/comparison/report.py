@@ -22,6 +22,7 @@ from regattn_allennlp.comparison.figures import (
     draw_training_curves,
 )
 from regattn_allennlp.comparison.significance import holm_correction, paired_sign_flip_test
+from regattn_allennlp.comparison.trial_files import write_atomically
 from regattn_allennlp.comparison.variants import Variant
 from regattn_allennlp.version import VERSION
 from regattn_allennlp.visualization import DIRECTIONS
@@ -102,10 +103,10 @@ def write_report(
         "differences": _differences(present),
         "failures": [asdict(failure) for failure in failures],
     }
-    (folder / "comparison.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
-    (folder / "comparison.csv").write_text(_csv(report), encoding="utf-8")
+    write_atomically(folder / "comparison.json", json.dumps(report, indent=2, ensure_ascii=False))
+    write_atomically(folder / "comparison.csv", _csv(report))
     figures = _draw_figures(folder, present)
-    (folder / "comparison.md").write_text(_markdown(report, figures), encoding="utf-8")
+    write_atomically(folder / "comparison.md", _markdown(report, figures))
     return report
 
 

@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+from allennlp.common.plugins import import_plugins
+from allennlp.common.util import import_module_and_submodules, prepare_environment
+from allennlp.models.archival import load_archive
 
+from regattn_allennlp.comparison.evaluation import evaluate, training_curve
 from regattn_allennlp.comparison.trial_files import (
     FAILURE_NAME,
     MODEL_NAME,
@@ -25,6 +31,7 @@ from regattn_allennlp.comparison.trial_files import (
     REQUEST_NAME,
     write_atomically,
 )
+from regattn_allennlp.predictors.archives import ARCHIVE_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -53,26 +60,18 @@ def _exit_with_standard_input() -> None:
 
 def run(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     """Trains, if there is something to train that is not trained yet, and evaluates."""
-    from allennlp.common import Params
-    from allennlp.common.plugins import import_plugins
-    from allennlp.common.util import import_module_and_submodules, prepare_environment
-
     import_plugins()
     for package in ("regattn_allennlp", *request["include_package"]):
         import_module_and_submodules(package)
 
-    from allennlp.models.archival import load_archive
-
-    from regattn_allennlp.comparison.evaluation import evaluate, training_curve
-
     if request["archive"] is None:
-        archive_path = folder / MODEL_NAME
+        archive_path = str(folder / MODEL_NAME)
         if not (folder / TRAINED_NAME).exists():
-            train(request["config"], archive_path, request["include_package"])
+            train(request["config"], Path(archive_path), request["include_package"])
             write_atomically(folder / TRAINED_NAME, "")
     else:
-        archive_path = Path(request["archive"])
-    curve_folder = archive_path if archive_path.is_dir() else archive_path.parent
+        archive_path = request["archive"]["path"]
+    curve_folder = Path(archive_path.removesuffix(ARCHIVE_NAME))
 
     archive = load_archive(archive_path, cuda_device=0 if torch.cuda.is_available() else -1)
     # Readers may draw random numbers.
@@ -91,8 +90,6 @@ def train(config: dict[str, Any], serialization_dir: Path, include_package: list
     """
     Trains, and goes on with a training that was interrupted; anew, if that cannot be gone on with.
     """
-    from allennlp.commands.train import train_model
-    from allennlp.common import Params
 
     def start(recover: bool, force: bool) -> None:
         train_model(
@@ -105,7 +102,7 @@ def train(config: dict[str, Any], serialization_dir: Path, include_package: list
             return_model=False,
         )
 
-    _remove_broken_checkpoints(serialization_dir)
+    remove_broken_checkpoints(serialization_dir)
     if any(serialization_dir.glob("model_state_e*.th")):
         try:
             start(recover=True, force=False)
@@ -115,15 +112,15 @@ def train(config: dict[str, Any], serialization_dir: Path, include_package: list
     start(recover=False, force=True)
 
 
-def _remove_broken_checkpoints(serialization_dir: Path) -> None:
+def remove_broken_checkpoints(serialization_dir: Path) -> None:
     """AllenNLP does not recover where the last checkpoint was half written, though it keeps the one before."""
-    for path in sorted(serialization_dir.glob("*_state_e*_b*.th")):
-        other_kind = "training_state" if path.name.startswith("model_state") else "model_state"
-        other = path.with_name(other_kind + path.name[path.name.index("_state") + len("_state") :])
-        if not (zipfile.is_zipfile(path) and other.exists() and zipfile.is_zipfile(other)):
-            logger.warning("%s was interrupted while it was written.", path)
-            path.unlink(missing_ok=True)
-            other.unlink(missing_ok=True)
+    for model_state in serialization_dir.glob("model_state_e*_b*.th"):
+        training_state = model_state.with_name(model_state.name.replace("model_state", "training_state"))
+        # What torch.save wrote is a zip file, whose end is written last.
+        if not (zipfile.is_zipfile(model_state) and zipfile.is_zipfile(training_state)):
+            logger.warning("%s or its training_state is not whole.", model_state)
+            model_state.unlink()
+            training_state.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

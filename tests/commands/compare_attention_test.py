@@ -144,6 +144,8 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(compared, tmp_path):
         (["--seeds", 0], "--seeds must be 1 or more"),
         (["--workers", 0], "--workers must be 1 or more"),
         (["--batch-size", -1], "--batch-size must be 1 or more"),
+        (["--faithfulness", -1], "--faithfulness must be 0 or more"),
+        (["--test-data", "no_such_file.jsonl"], "no_such_file.jsonl"),
         (["--attention", "{"], "no JSON object"),
         (["--ray", "127.0.0.1:1"], "no Ray cluster answers"),
     ],
