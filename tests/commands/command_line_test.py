@@ -99,7 +99,7 @@ def test_evaluates(allennlp, archive, tmp_path):
     allennlp("evaluate", archive, "sample:validation[:64]", "--output-file", tmp_path / "out.json", *INCLUDE)
     evaluated = json.loads((tmp_path / "out.json").read_text())
     trained = metrics(archive.parent)
-    for key in ("accuracy", "loss", "premise_to_hypothesis_zeros", "hypothesis_to_premise_zeros"):
+    for key in ("accuracy", "loss", "premise_to_hypothesis_zeros", "hypothesis_to_premise_segments"):
         assert evaluated[key] == pytest.approx(trained[f"best_validation_{key}"], abs=1e-4)
 
 

@@ -1,3 +1,6 @@
+import copy
+from statistics import fmean
+
 import pytest
 import torch
 from allennlp.common import Params
@@ -9,6 +12,7 @@ from allennlp.nn import util
 import regattn_allennlp.data.dataset_readers
 import regattn_allennlp.models
 import regattn_allennlp.modules.seq2seq_encoders  # noqa: F401  (registers what the configs name)
+from tests.training.metrics.attention_statistics_test import measured_one_by_one
 
 DIM = 6
 ATTENTIONS = [
@@ -52,7 +56,7 @@ def read(pairs=PAIRS, **reader_config):
 def build(instances, vocab=None, **changes) -> Model:
     torch.manual_seed(0)
     vocab = vocab or Vocabulary.from_instances(instances)
-    return Model.from_params(Params(config(**changes)), vocab=vocab).eval()
+    return Model.from_params(Params(copy.deepcopy(config(**changes))), vocab=vocab).eval()
 
 
 def run(model: Model, instances) -> dict:
@@ -64,7 +68,7 @@ def run(model: Model, instances) -> dict:
 @pytest.mark.parametrize("attention", ATTENTIONS, ids=str)
 def test_the_attention_block_alone_makes_the_variant(attention):
     instances = read()
-    model = build(instances, attention=dict(attention))
+    model = build(instances, attention=attention)
     output = run(model, instances)
     output["loss"].backward()
     for key, (tokens, other_tokens) in {
@@ -168,6 +172,20 @@ def test_metrics_are_reported_and_reset():
     assert metrics["premise_to_hypothesis_zeros"] == pytest.approx(fraction, abs=0.2)
     assert metrics["hypothesis_to_premise_zeros"] > 0.5
     assert model.get_metrics() == dict.fromkeys(metrics, 0.0)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS, ids=str)
+def test_attention_is_measured_as_word_by_word_in_what_is_predicted(attention):
+    instances = read()
+    model = build(instances, attention=attention)
+    predictions = model.make_output_human_readable(run(model, instances))
+    metrics = model.get_metrics()
+    for direction in ("premise_to_hypothesis", "hypothesis_to_premise"):
+        rows = [row.tolist() for matrix in predictions[f"{direction}_attention"] for row in matrix]
+        measured = [measured_one_by_one(row, [True] * len(row)) for row in rows]
+        for name in ("support_size", "entropy", "segments", "distinct_weights"):
+            expected = fmean(of_row[name] for of_row in measured)
+            assert metrics[f"{direction}_{name}"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("mismatched", [False, True])
