@@ -193,6 +193,9 @@ class RegularizedDecomposableAttention(Model):
         "accuracy", and in either direction how sparse and structured the attention is, by the names of
         `AttentionStatistics`: "premise_to_hypothesis_zeros", "hypothesis_to_premise_segments" and so on. What an
         attention learns of its regularization follows by the attention's name: "attention_gamma", "attention_lam".
+
+        Without `reset`, as AllenNLP asks after each batch, there are of the statistics the zeros alone: all of them
+        would leave no place for the progress bar that they are written beside.
         """
         return {
             "accuracy": self._accuracy.get_metric(reset),
@@ -200,6 +203,7 @@ class RegularizedDecomposableAttention(Model):
                 f"{direction}_{name}": value
                 for direction, statistics in self._attention_statistics.items()
                 for name, value in statistics.get_metric(reset).items()
+                if reset or name == "zeros"
             },
             **learned_regularization(self),
         }
