@@ -176,9 +176,26 @@ def _draw_figures(folder: Path, results: Sequence[VariantResults]) -> list[str]:
 
 
 def _markdown(report: dict[str, Any], figures: Sequence[str]) -> str:
+    parts = ["# Comparison of attentions"]
+    parts += _results(report) if report["variants"] else ["No run has results."]
+    if report["failures"]:
+        parts += [
+            "## Failures",
+            _table(
+                ["attention", "seed", "error", "log"],
+                [
+                    [failure["variant"], str(failure["seed"]), failure["error"], failure["log"]]
+                    for failure in report["failures"]
+                ],
+            ),
+        ]
+    parts += [f"![{name}]({name})" for name in figures]
+    return "\n\n".join(parts) + "\n"
+
+
+def _results(report: dict[str, Any]) -> list[str]:
     variants = report["variants"]
     parts = [
-        "# Comparison of attentions",
         f"Test data: `{report['test_data']}`, {report['num_items']} items. Mean ± standard deviation over the runs, "
         "which differ in their seeds; the seconds are the median epoch's, with its validation.",
         _table(
@@ -228,19 +245,7 @@ def _markdown(report: dict[str, Any], figures: Sequence[str]) -> str:
                 ],
             ),
         ]
-    if report["failures"]:
-        parts += [
-            "## Failures",
-            _table(
-                ["attention", "seed", "error", "log"],
-                [
-                    [failure["variant"], str(failure["seed"]), failure["error"], failure["log"]]
-                    for failure in report["failures"]
-                ],
-            ),
-        ]
-    parts += [f"![{name}]({name})" for name in figures]
-    return "\n\n".join(parts) + "\n"
+    return parts
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

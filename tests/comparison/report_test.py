@@ -83,4 +83,5 @@ def test_a_report_of_failures_alone(tmp_path):
     nothing = [VariantResults(result.variant, []) for result in results()]
     report = write_report(tmp_path, "test.jsonl", nothing, [Failure("softmax", 1, "no", "log.txt")])
     assert report["variants"] == report["differences"] == [] and len(report["failures"]) == 1
-    assert "| softmax | 1 | no | log.txt |" in (tmp_path / "comparison.md").read_text()
+    text = (tmp_path / "comparison.md").read_text()
+    assert "| softmax | 1 | no | log.txt |" in text and "No run has results." in text and "## Attention" not in text
