@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +15,11 @@ SMALL = {
     "validation_data_path": "sample:validation[:64]",
     "trainer.num_epochs": 1,
 }
+
+
+def environment() -> dict[str, str]:
+    """Commands started as processes see the package although they run in another folder."""
+    return {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,4 @@
 import argparse
-import copy
 import json
 import re
 from collections.abc import Sequence
@@ -8,9 +7,7 @@ from statistics import median
 from typing import Any, Optional
 
 from allennlp.commands.subcommand import Subcommand
-from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
-from allennlp.data import DatasetReader
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
@@ -25,7 +22,7 @@ from regattn_allennlp.comparison.trial_files import (
     write_atomically,
 )
 from regattn_allennlp.comparison.variants import Variant, make_variants
-from regattn_allennlp.predictors.archives import ARCHIVE_NAME
+from regattn_allennlp.predictors.archives import ARCHIVE_NAME, build_dataset_reader
 
 DESCRIPTION = """\
 Train models that differ in their attention alone, with several seeds each, and say how they differ: in accuracy, with
@@ -147,6 +144,7 @@ def compare_attention(arguments: argparse.Namespace) -> None:
 def _compare(
     arguments: argparse.Namespace, variants: Sequence[Variant], test_data: str, folder: Path
 ) -> list[Failure]:
+    identified_test_data = identify(test_data)
     requests: dict[Path, dict[str, Any]] = {}
     # Seed by seed: all variants meet the same conditions on the machine, and a mistake in one shows early.
     for trial in sorted(
@@ -155,7 +153,7 @@ def _compare(
         requests[trial.folder] = {
             "config": trial.config,
             "archive": trial.archive and identify(trial.archive),
-            "test_data": identify(test_data),
+            "test_data": identified_test_data,
             "batch_size": arguments.batch_size,
             "num_faithfulness_items": arguments.faithfulness,
             "include_package": arguments.include_package,
@@ -167,15 +165,19 @@ def _compare(
             write_atomically(trial_folder / REQUEST_NAME, json.dumps(request, indent=2))
             waiting.append(trial_folder)
 
+    def report() -> list[Failure]:
+        results, failures = collect(variants, requests, folder)
+        write_report(folder, test_data, results, failures)
+        return failures
+
+    failures = report()
     with tqdm(total=len(requests), initial=len(requests) - len(waiting), desc="runs", smoothing=0) as progress:
         for trial_folder in run_trials(waiting, arguments.workers, arguments.ray):
             failure = trial_folder / FAILURE_NAME
             if failure.exists():
                 progress.write(f"{trial_folder.relative_to(folder)} failed: {failure.read_text(encoding='utf-8')}")
             progress.update()
-            write_report(folder, test_data, *collect(variants, requests, folder))
-    finished, failures = collect(variants, requests, folder)
-    write_report(folder, test_data, finished, failures)
+            failures = report()
     print((folder / "comparison.md").read_text(encoding="utf-8"))
     print(f"Written to {folder}: comparison.md, comparison.csv, comparison.json")
     return failures
@@ -194,10 +196,7 @@ def default_test_data(variants: Sequence[Variant]) -> str:
 
 def check_test_data(config: dict[str, Any], test_data: str) -> None:
     """Reads the first item: a mistake must not show after the training alone."""
-    reader = DatasetReader.from_params(
-        Params(copy.deepcopy(config.get("validation_dataset_reader") or config["dataset_reader"]))
-    )
-    if next(iter(reader.read(test_data)), None) is None:
+    if next(iter(build_dataset_reader(config).read(test_data)), None) is None:
         raise ConfigurationError(f"{test_data} has no items with a label")
 
 

@@ -3,7 +3,7 @@ import logging
 
 from allennlp.commands.subcommand import Subcommand
 
-from regattn_allennlp.predictors.archives import load_dataset_reader, load_predictors
+from regattn_allennlp.predictors.archives import load_predictors, read_config
 from regattn_allennlp.server import LoadedModels, create_application, is_loopback, open_socket, serve
 from regattn_allennlp.server.loaded_models import MAX_CHARACTERS, MAX_TOKENS
 from regattn_allennlp.server.schema import AttentionRequest
@@ -66,7 +66,7 @@ def serve_attention_from_arguments(arguments: argparse.Namespace) -> None:
     # What can be wrong is told before the models are loaded.
     with open_socket(arguments.host, arguments.port) as opened:
         for path in arguments.archives:
-            load_dataset_reader(path)
+            read_config(path)
         models = LoadedModels(
             load_predictors(arguments.archives, arguments.cuda_device), arguments.max_characters, arguments.max_tokens
         )

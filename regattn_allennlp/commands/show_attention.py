@@ -12,7 +12,7 @@ from allennlp.common.util import JsonDict, lazy_groups_of
 from matplotlib.backends.backend_pdf import PdfPages
 
 from regattn_allennlp.data.dataset_readers.entailment import EntailmentDatasetReader, Pair
-from regattn_allennlp.predictors.archives import archive_names, load_dataset_reader, load_predictors
+from regattn_allennlp.predictors.archives import archive_names, load_dataset_reader, load_predictors, read_config
 from regattn_allennlp.visualization import DIRECTIONS, attention_map
 from regattn_allennlp.visualization.attention_figure import attention_figure
 from regattn_allennlp.visualization.attention_page import attention_page
@@ -102,16 +102,18 @@ class ShowAttention(Subcommand):
 def _show_attention(arguments: argparse.Namespace) -> None:
     _check_arguments(arguments)
     names = archive_names(arguments.archives)
-    readers = [load_dataset_reader(path) for path in arguments.archives]
+    for path in arguments.archives:
+        read_config(path)
     if arguments.input is None:
         pairs = [Pair(arguments.premise, arguments.hypothesis, label=None)]
     else:
-        if not isinstance(readers[0], EntailmentDatasetReader):
+        reader = load_dataset_reader(arguments.archives[0])
+        if not isinstance(reader, EntailmentDatasetReader):
             raise ConfigurationError(
-                f'The dataset reader of "{arguments.archives[0]}" is of type {type(readers[0]).__name__}: --input '
+                f'The dataset reader of "{arguments.archives[0]}" is of type {type(reader).__name__}: --input '
                 "needs an archive whose dataset reader is of type entailment."
             )
-        pairs = list(readers[0].read_pairs(arguments.input))
+        pairs = list(reader.read_pairs(arguments.input))
     shown = _predict(pairs, arguments)
     if arguments.out.suffix.lower() == ".html":
         arguments.out.write_text(attention_page(names, list(shown)), encoding="utf-8")

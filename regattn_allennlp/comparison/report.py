@@ -24,10 +24,10 @@ from regattn_allennlp.comparison.figures import (
 from regattn_allennlp.comparison.significance import holm_correction, paired_sign_flip_test
 from regattn_allennlp.comparison.trial_files import write_atomically
 from regattn_allennlp.comparison.variants import Variant
+from regattn_allennlp.training.metrics import AttentionStatistics
 from regattn_allennlp.version import VERSION
 from regattn_allennlp.visualization import DIRECTIONS
 
-ATTENTION_STATISTICS = ("zeros", "support_size", "entropy", "segments", "distinct_weights")
 FAITHFULNESS = ("comprehensiveness", "random_comprehensiveness", "sufficiency", "random_sufficiency")
 
 # The columns of the first table: the metric, its heading, its decimals.
@@ -222,10 +222,13 @@ def _results(report: dict[str, Any]) -> list[str]:
         "## Attention",
         "Means over the words that attend, of the hypothesis to the premise's words, and the reverse.",
         _table(
-            ["attention", "direction", *(name.replace("_", " ") for name in ATTENTION_STATISTICS)],
+            ["attention", "direction", *(name.replace("_", " ") for name in AttentionStatistics.METRICS)],
             [
                 [variant["name"], way.replace("_", " ")]
-                + [_mean_and_deviation(variant["summary"].get(f"{way}_{name}"), 3) for name in ATTENTION_STATISTICS]
+                + [
+                    _mean_and_deviation(variant["summary"].get(f"{way}_{name}"), 3)
+                    for name in AttentionStatistics.METRICS
+                ]
                 for variant in variants
                 for way in DIRECTIONS
             ],

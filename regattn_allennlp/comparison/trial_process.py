@@ -6,6 +6,7 @@ Runs one trial in a process of its own, so that its end, whatever it is, ends no
 `trial_files` says what is in the folder. The process ends when its standard input does.
 """
 
+import copy
 import json
 import logging
 import os
@@ -93,7 +94,7 @@ def train(config: dict[str, Any], serialization_dir: Path, include_package: list
 
     def start(recover: bool, force: bool) -> None:
         train_model(
-            Params(json.loads(json.dumps(config))),
+            Params(copy.deepcopy(config)),  # which is consumed
             serialization_dir,
             recover=recover,
             force=force,

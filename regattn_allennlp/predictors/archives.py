@@ -1,5 +1,6 @@
 """Archives of trained models: their names, their configs, and predictors of them."""
 
+import copy
 import json
 import os
 import tarfile
@@ -67,11 +68,17 @@ def read_config(path: str) -> dict[str, Any]:
 
 def load_dataset_reader(path: str) -> DatasetReader:
     """What reads the pairs that an archive's model is to predict; errors are those of `read_config`."""
-    config = Params(read_config(path))
+    config = read_config(path)
     try:
-        return DatasetReader.from_params(config.get("validation_dataset_reader") or config["dataset_reader"])
+        return build_dataset_reader(config)
     except Exception as error:  # as of `_load_predictor`
         raise _not_loaded(path, error) from error
+
+
+def build_dataset_reader(config: dict[str, Any]) -> DatasetReader:
+    """Of a config of `allennlp train` what reads data that is not trained on. The config stays as it is."""
+    block = config.get("validation_dataset_reader") or config["dataset_reader"]
+    return DatasetReader.from_params(Params(copy.deepcopy(block)))
 
 
 def archive_names(paths: Sequence[str]) -> list[str]:

@@ -148,10 +148,9 @@ function createHead(map) {
 
 function createHeader(scope, text) {
   const header = createElement("th", { scope });
-  const word = createElement("span", { dir: "auto" });
+  const word = createElement("span", { dir: "auto" }, text);
   // Written downwards, an emoji of several characters would fall into its parts.
   word.classList.toggle("upright", /\p{Extended_Pictographic}/u.test(text));
-  word.textContent = text;
   header.append(word);
   return header;
 }
@@ -160,14 +159,14 @@ function createCell(weight, label) {
   const cell = createElement("td", { tabindex: "-1", "aria-label": label });
   if (weight === 0) return cell;
   cell.style.setProperty("--weight", weight);
-  const number = createElement("span", { class: "number", dir: "ltr" });
-  number.textContent = weight < 0.995 ? weight.toFixed(2).slice(1) : "1";
-  cell.append(number);
+  const number = weight < 0.995 ? weight.toFixed(2).slice(1) : "1";
+  cell.append(createElement("span", { class: "number", dir: "ltr" }, number));
   return cell;
 }
 
-function createElement(name, attributes = {}) {
+function createElement(name, attributes = {}, text = "") {
   const element = document.createElement(name);
   for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value);
+  element.textContent = text;
   return element;
 }

@@ -1,7 +1,6 @@
 """The `allennlp` command line with this plugin: training, evaluation, recovery, several processes, discovery."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from allennlp.models.archival import load_archive
 
 import regattn_allennlp.config_variables  # noqa: F401  (the configs read the environment)
 from regattn_allennlp.data.tokenizers import SpacyLanguageTokenizer
-from tests.conftest import PROJECT_ROOT, SMALL
+from tests.conftest import PROJECT_ROOT, SMALL, environment
 
 CONFIGS = sorted(PROJECT_ROOT.glob("training_configs/s*/*.jsonnet"))
 INCLUDE = ("--include-package", "regattn_allennlp")
@@ -26,11 +25,6 @@ ALLENNLP = (sys.executable, "-m", "allennlp")
 
 def small(overrides: dict | None = None) -> str:
     return json.dumps({**SMALL, **(overrides or {})})
-
-
-def environment() -> dict[str, str]:
-    """Commands started as processes see the package although they run in another folder."""
-    return {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
 
 
 def metrics(folder: Path) -> dict:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 from allennlp.common.checks import ConfigurationError
 from filelock import FileLock
 
-from tests.conftest import PROJECT_ROOT, SMALL
+from tests.conftest import PROJECT_ROOT, SMALL, environment
 
 CONFIG = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
 INCLUDE = ("--include-package", "regattn_allennlp")
@@ -170,6 +169,6 @@ def test_help_teaches(allennlp, capsys):
 def test_runs_in_any_folder_as_a_module(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "regattn_allennlp", "compare-attention", "nothing.jsonnet", "-s", str(tmp_path)],
-        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)},
+        cwd=tmp_path, capture_output=True, text=True, env=environment(),
     )  # fmt: skip
     assert result.returncode != 0 and 'There is no config "nothing.jsonnet"' in result.stderr

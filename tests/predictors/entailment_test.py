@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import pytest
 from allennlp.common.checks import ConfigurationError
 from allennlp.predictors import Predictor
 
-from tests.conftest import PROJECT_ROOT
+from tests.conftest import environment
 
 PAIRS = [
     {"premise": "A small dog runs in the park.", "hypothesis": "An animal runs."},
@@ -84,8 +83,7 @@ def test_the_process_keeps_the_lines_before_a_bad_one_too(archive, tmp_path):
         sys.executable, "-m", "allennlp", "predict", str(archive), "pairs.jsonl", "--output-file", "out.jsonl",
         "--batch-size", "32", "--include-package", "regattn_allennlp",
     )  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert result.returncode != 0
     assert "input line 2 (blank lines not counted)" in result.stderr
     (prediction,) = (tmp_path / "out.jsonl").read_text().splitlines()

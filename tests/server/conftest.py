@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import shutil
 import signal
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT_ROOT
+from tests.conftest import PROJECT_ROOT, environment
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +26,8 @@ def archives(archive, tmp_path_factory) -> dict[str, Path]:
 def address(archives):
     """Where the real command serves both archives. It is stopped as a user stops it."""
     command = (sys.executable, "-m", "allennlp", "serve-attention", *map(str, archives.values()), "--port", "0")
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
     with subprocess.Popen(
-        command, cwd=PROJECT_ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=PROJECT_ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         printed = []
         try:

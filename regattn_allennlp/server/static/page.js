@@ -256,33 +256,26 @@ function summary({ archives: answers }) {
 }
 
 function probabilityBar(label, probability, isMostProbable) {
-  const line = create("li", { class: isMostProbable ? "most-probable" : "" });
-  const bar = create("span", { class: "bar" });
+  const line = createElement("li", { class: isMostProbable ? "most-probable" : "" });
+  const bar = createElement("span", { class: "bar" });
   bar.style.setProperty("--probability", probability);
   line.append(
-    create("span", {}, label),
+    createElement("span", {}, label),
     bar,
-    create("span", { class: "number" }, probability.toFixed(3)),
+    createElement("span", { class: "number" }, probability.toFixed(3)),
   );
   return line;
 }
 
 // --- Building ---
 
-function create(name, attributes = {}, text = "") {
-  const element = document.createElement(name);
-  for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value);
-  element.textContent = text;
-  return element;
-}
-
 function createCard(archive, index) {
-  const card = create("article", { "aria-labelledby": `archive-${index}` });
-  const heading = create("h2", { id: `archive-${index}` }, archive.name);
-  if (archive.operator !== archive.name) heading.append(" ", create("small", {}, archive.operator));
-  const probabilities = create("ul", { class: "probabilities", "aria-label": "Probabilities" });
-  const sliders = create("div", { class: "sliders" });
-  const parts = { probabilities, map: create("div"), sliders: new Map() };
+  const card = createElement("article", { "aria-labelledby": `archive-${index}` });
+  const heading = createElement("h2", { id: `archive-${index}` }, archive.name);
+  if (archive.operator !== archive.name) heading.append(" ", createElement("small", {}, archive.operator));
+  const probabilities = createElement("ul", { class: "probabilities", "aria-label": "Probabilities" });
+  const sliders = createElement("div", { class: "sliders" });
+  const parts = { probabilities, map: createElement("div"), sliders: new Map() };
   for (const parameter of archive.parameters) {
     sliders.append(createSlider(archive, parameter, `slider-${index}-${parameter.name}`, parts));
   }
@@ -292,16 +285,16 @@ function createCard(archive, index) {
 }
 
 function createSlider(archive, parameter, id, parts) {
-  const line = create("div", { class: "slider" });
-  const label = create("label", { for: id }, parameter.name);
-  label.append(create("span", { class: "for-screen-readers" }, ` of ${archive.name}`));
+  const line = createElement("div", { class: "slider" });
+  const label = createElement("label", { for: id }, parameter.name);
+  label.append(createElement("span", { class: "for-screen-readers" }, ` of ${archive.name}`));
   const [min, max] = [lowestPosition(parameter), STEPS];
-  const input = create("input", { id, type: "range", min, max, step: 1 });
+  const input = createElement("input", { id, type: "range", min, max, step: 1 });
   line.style.setProperty("--trained", (trainedPosition(parameter) - min) / (max - min));
-  const output = create("output", { for: id });
+  const output = createElement("output", { for: id });
   // Not read out at each step: the slider says its value itself.
   output.setAttribute("aria-live", "off");
-  const trained = create("span", { class: "trained", "aria-hidden": "true" }, `\u25b4 trained ${rounded(parameter.trained)}`);
+  const trained = createElement("span", { class: "trained", "aria-hidden": "true" }, `\u25b4 trained ${rounded(parameter.trained)}`);
   input.addEventListener("input", () => moveSlider(archive, parameter, Number(input.value)));
   parts.sliders.set(parameter.name, { input, output });
   line.append(label, input, output, trained);
@@ -348,8 +341,8 @@ async function start() {
     });
   }
   EXAMPLES.forEach(([premise, hypothesis]) => {
-    const button = create("button", { type: "button" });
-    button.append(create("span", {}, premise), " ", create("span", {}, hypothesis));
+    const button = createElement("button", { type: "button" });
+    button.append(createElement("span", {}, premise), " ", createElement("span", {}, hypothesis));
     button.addEventListener("click", () => {
       Object.assign(state, { premise, hypothesis });
       showState();
