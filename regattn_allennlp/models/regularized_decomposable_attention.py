@@ -10,6 +10,7 @@ from allennlp.nn import InitializerApplicator
 from allennlp.nn.util import get_text_field_mask
 from allennlp.training.metrics import CategoricalAccuracy
 
+from regattn_allennlp.models.attention_model import AttentionModel
 from regattn_allennlp.modules.attention import (
     RegularizedAttention,
     learned_regularization,
@@ -19,7 +20,7 @@ from regattn_allennlp.training.metrics import AttentionStatistics
 
 
 @Model.register("regularized_decomposable_attention")
-class RegularizedDecomposableAttention(Model):
+class RegularizedDecomposableAttention(AttentionModel):
     """
     The decomposable attention model for textual entailment (Parikh et al. 2016, arXiv 1606.01933), with any
     regularized max operator in the place of its softmax. Three steps:
@@ -52,6 +53,7 @@ class RegularizedDecomposableAttention(Model):
     """
 
     default_predictor = "entailment"
+    attention_directions = ("hypothesis_to_premise", "premise_to_hypothesis")
 
     def __init__(
         self,
@@ -81,12 +83,13 @@ class RegularizedDecomposableAttention(Model):
             aggregate_feedforward.get_output_dim(), vocab.get_vocab_size(label_namespace)
         )
         self._accuracy = CategoricalAccuracy()
-        self._attention_statistics = {
-            "premise_to_hypothesis": AttentionStatistics(),
-            "hypothesis_to_premise": AttentionStatistics(),
-        }
+        self._attention_statistics = {direction: AttentionStatistics() for direction in self.attention_directions}
         if initializer is not None:
             initializer(self)
+
+    @property
+    def compared_metrics(self) -> tuple[str, ...]:
+        return ("accuracy",)
 
     @property
     def attention(self) -> RegularizedAttention:
@@ -110,6 +113,8 @@ class RegularizedDecomposableAttention(Model):
             If `metadata` has them.
         loss : scalar
             Cross-entropy in nats, if `label` is given.
+        item_scores : shape (batch_size,)
+            If `label` is given and the model is not training: 1 where the most probable label is right, else 0.
         """
         # Shape: (batch_size, premise_length)
         premise_mask = get_text_field_mask(premise)
@@ -153,6 +158,8 @@ class RegularizedDecomposableAttention(Model):
         if label is not None:
             self._accuracy(label_logits, label)
             output["loss"] = torch.nn.functional.cross_entropy(label_logits, label)
+            if not self.training:
+                output["item_scores"] = (label_logits.argmax(dim=-1) == label).float()
         return output
 
     def _encode(self, sentence: TextFieldTensors, mask: torch.Tensor) -> torch.Tensor:

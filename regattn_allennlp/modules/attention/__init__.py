@@ -1,3 +1,4 @@
+from regattn_allennlp.modules.attention.attend import attend
 from regattn_allennlp.modules.attention.custom_max_attention import CustomMaxAttention
 from regattn_allennlp.modules.attention.entmax_attention import EntmaxAttention
 from regattn_allennlp.modules.attention.fusedmax_attention import FusedmaxAttention
@@ -20,6 +21,7 @@ __all__ = [
     "SoftmaxAttention",
     "SparsemaxAttention",
     "SquaredPNormMaxAttention",
+    "attend",
     "learned_regularization",
     "require_regularized_attention",
 ]

@@ -1,0 +1,97 @@
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+from allennlp.common import Registrable
+from allennlp.modules.attention import Attention
+
+
+@dataclass
+class AlignmentQueries:
+    """
+    Queries, each with the positions of one item to be aligned with: the target words of a batch with their source
+    sentences, or questions with the regions of their images. Padding is no query; `mask` and 0 in `weights` keep
+    padding out of the positions.
+
+    # Parameters
+
+    weights : `torch.Tensor`
+        Shape (num_queries, num_positions): the attention weights, which are the prior p(z | x, q).
+    mask : `torch.BoolTensor`
+        Shape (num_queries, num_positions): which positions there are; at least one for each query.
+    values : `torch.Tensor`
+        Shape (batch_size, num_positions, value_dim): x_1..x_n of each item.
+    items : `torch.LongTensor`
+        Shape (num_queries,): the item of each query, an index into `values`.
+    log_likelihood : `Callable[[torch.Tensor, torch.LongTensor], torch.Tensor]`
+        log p(y | context, q) in nats: given contexts of shape (k, value_dim), and for each of them the number of the
+        query it belongs to, of shape (k,), the result has the shape (k,) if each query has one target y, or
+        (k, num_outcomes) for the whole distribution of y.
+    scores : `torch.Tensor`, optional
+        Shape (num_queries, num_positions): what the `weights` are made of; `None` for attentions that give no scores.
+    """
+
+    weights: torch.Tensor
+    mask: torch.Tensor
+    values: torch.Tensor
+    items: torch.Tensor
+    log_likelihood: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    scores: Optional[torch.Tensor] = None
+
+    def log_likelihood_of_mixture(self, weights: torch.Tensor) -> torch.Tensor:
+        """log p(y | sum_z weights_z x_z) of each query, for `weights` of shape (num_queries, num_positions)."""
+        # Shape: (num_queries, value_dim)
+        contexts = torch.bmm(weights.unsqueeze(1), self.values[self.items]).squeeze(1)
+        return self.log_likelihood(contexts, torch.arange(len(weights), device=weights.device))
+
+
+class LatentAlignment(torch.nn.Module, Registrable):
+    """
+    How attention weights are taken for a latent variable: which position z of a memory x_1..x_n a query q is aligned
+    with, given the target y (Deng et al. 2018, arXiv 1807.03756). The attention weights are the prior p(z | x, q).
+
+    Registered as what models take as "latent_alignment"; the default is "soft": attention as usual.
+
+    # Parameters
+
+    attention : `Attention`
+        What makes the prior; only looked at, to refuse those that an alignment cannot be combined with.
+    memory_dim, query_dim, target_dim : `int`
+        Sizes of the vectors that an inference network gets.
+
+    A model constructs it with these four; a config gives what subclasses take besides.
+    """
+
+    default_implementation = "soft"
+
+    # q(z | x, q, y), of the alignments that have one: with it the model makes `posterior_scores`.
+    inference_network: Optional[torch.nn.Module] = None
+
+    def __init__(self, attention: Attention, memory_dim: int, query_dim: int, target_dim: int) -> None:
+        super().__init__()
+
+    def objective(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """
+        What training maximizes, for each query, in nats. Its gradient is that of the objective, or an estimate of it.
+
+        # Parameters
+
+        posterior_scores : `torch.Tensor`, optional
+            Shape (num_queries, num_positions): what the inference network says, if there is one.
+
+        # Returns
+
+        Shape (num_queries,).
+        """
+        raise NotImplementedError
+
+    def log_marginal(self, queries: AlignmentQueries) -> torch.Tensor:
+        """
+        The logarithm of the probability that the trained model gives to y, whatever it was trained by, in nats.
+
+        # Returns
+
+        Shape (num_queries,) or (num_queries, num_outcomes), as `queries.log_likelihood` gives it.
+        """
+        raise NotImplementedError
