@@ -37,9 +37,9 @@ class SentencepieceTokenizer(Tokenizer):
     """
 
     def __init__(self, model_path: str, serialization_dir: Optional[str] = None) -> None:
-        model = None if serialization_dir is None else _kept(serialization_dir, model_path)
-        if model is not None and model.is_file():
-            path = model
+        kept = None if serialization_dir is None else _kept(serialization_dir, model_path)
+        if kept is not None and kept.is_file():
+            path = kept
         else:
             try:
                 path = Path(cached_path(model_path))
@@ -52,11 +52,12 @@ class SentencepieceTokenizer(Tokenizer):
         try:
             # It is all of the state: objects of this class are pickled by the content of their model.
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=content)
-            self._processor.get_piece_size()
         except RuntimeError as error:
             raise ConfigurationError(f'"{model_path}" is no sentencepiece model: {error}') from error
-        if model is not None and path != model:
-            _write_atomically(model, content)
+        if not self._processor.get_piece_size():
+            raise ConfigurationError(f'"{model_path}" is no sentencepiece model: it has no pieces.')
+        if kept is not None and path != kept:
+            _write_atomically(kept, content)
 
     def tokenize(self, text: str) -> list[Token]:
         return [Token(piece) for piece in self._processor.encode(one_line(text), out_type=str)]
