@@ -87,6 +87,9 @@ class TrainSubwords(Subcommand):
             help="the share of the texts' characters that the subwords can spell, without the rarest: 0.9995 is usual "
             "for languages with thousands of characters (default: %(default)s)",
         )  # fmt: skip
+        subparser.add_argument(
+            "--skip-empty", action="store_true", help="pass over pairs that lack a text, which are a mistake otherwise"
+        )
         subparser.add_argument("--source-column", metavar="NAME", help="as of the dataset reader")
         subparser.add_argument("--target-column", metavar="NAME", help="as of the dataset reader")
         subparser.add_argument("--config-name", metavar="NAME", help="of a data set of the hub that has several")
@@ -96,11 +99,18 @@ class TrainSubwords(Subcommand):
 
 def _train_subwords(arguments: argparse.Namespace) -> None:
     _check_arguments(arguments)
-    texts = _texts(
-        arguments.source, arguments.side, arguments.config_name, (arguments.source_column, arguments.target_column)
+    source = open_table_source(
+        arguments.source,
+        SEQUENCE_PAIRS,
+        arguments.config_name,
+        (arguments.source_column, arguments.target_column),
+        needs_gold=arguments.side != "source",
+        header=None,
     )
+    columns = {"source": source.columns[:1], "target": source.columns[1:], "both": source.columns}[arguments.side]
+    pairs = source.texts(Tqdm.tqdm(source.rows, desc="reading texts"), columns, arguments.skip_empty)
     model = train_subwords(
-        Tqdm.tqdm(texts, desc="reading texts"),
+        (text for _, texts in pairs for text in texts),
         arguments.vocab_size,
         arguments.model_type,
         arguments.character_coverage,
@@ -123,13 +133,6 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         raise ConfigurationError(
             f"--character-coverage must be from 0.98 to 1, but is {arguments.character_coverage:g}."
         )
-
-
-def _texts(path: str, side: str, config_name: str | None, columns: tuple[str | None, str | None]) -> Iterator[str]:
-    source = open_table_source(path, SEQUENCE_PAIRS, config_name, columns, needs_gold=side != "source", header=None)
-    chosen = {"source": source.columns[:1], "target": source.columns[1:], "both": source.columns}[side]
-    for texts in source.texts(source.rows, chosen):
-        yield from texts
 
 
 def train_subwords(

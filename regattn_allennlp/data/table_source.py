@@ -104,18 +104,26 @@ class TableSource:
                 # A row without a label has -1 also where labels have names.
                 yield row, value if names is None or value in (None, -1) else names[value]
 
-    def texts(self, rows: Iterable[int], columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    def texts(
+        self, rows: Iterable[int], columns: Sequence[str], skip_empty: bool = False
+    ) -> Iterator[tuple[int, tuple[str, ...]]]:
         """
-        Yields the texts that each of the `rows` has in the `columns`.
+        Yields each of the `rows` with the texts that it has in the `columns`. One that lacks a text is a mistake, or
+        is skipped.
         """
         table = self.table.select_columns(list(dict.fromkeys(columns)))
         for group in lazy_groups_of(rows, BATCH_SIZE):
             batch = table[group]
             for row, *texts in zip(group, *(batch[column] for column in columns), strict=True):
-                for column, text in zip(columns, texts, strict=True):
-                    if not isinstance(text, str) or not text.strip():
-                        raise _not_a_text(self.location(row), column, text)
-                yield tuple(texts)
+                wrong = [
+                    (column, text)
+                    for column, text in zip(columns, texts, strict=True)
+                    if not isinstance(text, str) or not text.strip()
+                ]
+                if not wrong:
+                    yield row, tuple(texts)
+                elif not skip_empty or any(not isinstance(text, str | None) for _, text in wrong):
+                    raise _not_a_text(self.location(row), *wrong[0])
 
     @property
     def fingerprint(self) -> str:

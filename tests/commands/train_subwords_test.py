@@ -109,6 +109,7 @@ def test_an_error_in_the_data_is_told_as_it_is_and_nothing_is_lost(train, data, 
         train()
     assert (tmp_path / "subwords.model").read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"pairs.tsv", "subwords.model"}
+    assert letters(train("--skip-empty", size=4)) == {" ", "a", "b"}
 
 
 @pytest.mark.parametrize(

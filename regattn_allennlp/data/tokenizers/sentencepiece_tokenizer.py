@@ -1,6 +1,5 @@
 import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
@@ -87,8 +86,8 @@ def _kept(serialization_dir: str, model_path: str) -> Path:
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
-    # Each of several processes that train together writes: under a name of its own until it is whole.
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-        file.write(content)
-    os.replace(file.name, path)
+    # Each of several processes that train together writes: under a name of its own until it is whole.
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)

@@ -221,6 +221,22 @@ def test_a_missing_target_is_a_mistake_in_training_alone(tmp_path, target):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("empty", ["", " \u00a0", None])
+def test_pairs_that_lack_a_text_may_be_skipped(tmp_path, caplog, empty):
+    pairs = [("a", empty), *PAIRS, (empty, "b"), (empty, empty)]
+    path = write_json_lines(tmp_path / "pairs.jsonl", as_records(pairs))
+    with caplog.at_level(logging.INFO, logger="regattn_allennlp"):
+        assert read(path, skip_empty=True) == PAIRS
+    message = f"Skipped 3 pairs without a source or a target in {path}."
+    assert [record.getMessage() for record in caplog.records if "Skipped" in record.getMessage()] == [message]
+    shares = []
+    for worker in range(3):
+        one = reader(skip_empty=True)
+        one._set_worker_info(WorkerInfo(num_workers=3, id=worker))
+        shares.append([pair_of(instance) for instance in one.read(str(path))])
+    assert shares == [[pair] for pair in PAIRS]
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".tsv"])
 def test_sources_alone(tmp_path, suffix):
     path = tmp_path / f"sources{suffix}"
