@@ -1,6 +1,5 @@
 import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -64,10 +63,6 @@ class SentencepieceTokenizer(Tokenizer):
     def batch_tokenize(self, texts: list[str]) -> list[list[Token]]:
         batch = self._processor.encode([one_line(text) for text in texts], out_type=str)
         return [[Token(piece) for piece in pieces] for pieces in batch]
-
-    def detokenize(self, pieces: Sequence[str]) -> str:
-        """The text of the pieces."""
-        return self._processor.decode_pieces(list(pieces))
 
 
 def one_line(text: str) -> str:

@@ -30,6 +30,10 @@ def texts_of(tokens):
     return [token.text for token in tokens]
 
 
+def text_again(tokens):
+    return "".join(texts_of(tokens)).replace("▁", " ").removeprefix(" ")
+
+
 def test_pieces_are_written_with_the_space_before_them(model_path):
     pieces = texts_of(tokenizer(model_path).tokenize("der hund schläft"))
     assert "".join(pieces) == "▁der▁hund▁schläft"
@@ -53,15 +57,13 @@ def test_batches(model_path):
 @given(st.lists(st.text(st.sampled_from("derhundläftimpakzsgcQ語"), min_size=1), min_size=1))
 def test_pieces_give_their_text_back(model_path, words):
     # Also characters without a subword: Q and the last one.
-    one = tokenizer(model_path)
-    assert one.detokenize(texts_of(one.tokenize(" ".join(words)))) == " ".join(words)
+    assert text_again(tokenizer(model_path).tokenize(" ".join(words))) == " ".join(words)
 
 
 def test_nothing_is_normalized(tmp_path):
     text = "ﬁn x² ﾊﾟ ʰa …"  # all but the a and the x would become other characters by NFKC
     (tmp_path / "subwords.model").write_bytes(train_subwords([text], vocab_size=len(set(text)) + 1))
-    one = tokenizer(tmp_path / "subwords.model")
-    assert one.detokenize(texts_of(one.tokenize(text))) == text
+    assert text_again(tokenizer(tmp_path / "subwords.model").tokenize(text)) == text
 
 
 def test_a_pickled_tokenizer_needs_no_file(model_path, tmp_path):
