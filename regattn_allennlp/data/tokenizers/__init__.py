@@ -1,1 +1,2 @@
+from regattn_allennlp.data.tokenizers.sentencepiece_tokenizer import SentencepieceTokenizer as SentencepieceTokenizer
 from regattn_allennlp.data.tokenizers.spacy_language_tokenizer import SpacyLanguageTokenizer as SpacyLanguageTokenizer
