@@ -53,13 +53,15 @@ class PriorSupport:
     def size(self) -> int:
         return self.positions.size(1)
 
-    def posterior(self, scores: torch.Tensor) -> torch.Tensor:
+    def posterior(self, scores: torch.Tensor, with_prior: bool = False) -> torch.Tensor:
         """
         The logarithm of the distribution on the support that has these `scores`, of shape
-        (num_queries, num_positions). Outside the support it has no weight: there the divergence of the prior from it
-        would be infinite. Shape of the result: (num_queries, size), 0 at the filler.
+        (num_queries, num_positions), or these and the logarithms of the prior, which gets no gradient from here.
+        Outside the support it has no weight: there its divergence from the prior would be infinite. Shape of the
+        result: (num_queries, size), 0 at the filler.
         """
-        return self.log_softmax(scores.to(self.log_prior.dtype).gather(1, self.positions))
+        scores = scores.to(self.log_prior.dtype).gather(1, self.positions)
+        return self.log_softmax(scores + self.log_prior.detach() if with_prior else scores)
 
     def log_softmax(self, scores: torch.Tensor) -> torch.Tensor:
         """Over the support, of `scores` of shape (num_queries, size); 0 at the filler."""

@@ -33,6 +33,11 @@ class VariationalAlignment(CategoricalAlignment):
         name, or a block with the estimator's own keys.
     inference_network : `Lazy[InferenceNetwork]`, optional (default = "bilinear")
         It gets the sizes of its inputs from here.
+    prior_in_posterior : `bool`, optional (default = `False`)
+        By default q is the softmax of the inference network's scores, as in the paper. If true it is in proportion to
+        p(z | x, q) exp(scores), the form of Bayes' rule: the network has to learn log p(y | x_z) alone, and starts
+        near the prior. q takes the prior as an input, without a gradient. It is of use above all with a sparse prior,
+        whose support a network without it has to find out for itself.
     marginal_top_k : `int`, optional (default = `None`)
         See `CategoricalAlignment`.
     attention, memory_dim, query_dim, target_dim
@@ -47,10 +52,12 @@ class VariationalAlignment(CategoricalAlignment):
         target_dim: int,
         estimator: Optional[GradientEstimator] = None,
         inference_network: Lazy[InferenceNetwork] = Lazy(BilinearInferenceNetwork),  # noqa: B008
+        prior_in_posterior: bool = False,
         marginal_top_k: Optional[int] = None,
     ) -> None:
         super().__init__(attention, memory_dim, query_dim, target_dim, marginal_top_k)
         self._estimator = estimator or EnumerationEstimator()
+        self._prior_in_posterior = prior_in_posterior
         self.inference_network = inference_network.construct(
             memory_dim=memory_dim, query_dim=query_dim, target_dim=target_dim
         )
@@ -58,4 +65,5 @@ class VariationalAlignment(CategoricalAlignment):
     def objective(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
         assert posterior_scores is not None, "the model gives what the inference network says"
         support = PriorSupport(queries)
-        return self._estimator.objective(queries, support, support.posterior(posterior_scores))
+        log_posterior = support.posterior(posterior_scores, with_prior=self._prior_in_posterior)
+        return self._estimator.objective(queries, support, log_posterior)

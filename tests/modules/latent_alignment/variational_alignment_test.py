@@ -65,6 +65,32 @@ def test_where_the_prior_has_no_weight_the_posterior_has_none():
     assert (gradient[outside] == 0).all() and (gradient[~outside] != 0).any()
 
 
+@pytest.mark.parametrize("operator", OPERATORS, ids=str)
+def test_with_the_prior_in_the_posterior_the_network_says_the_likelihood(operator):
+    example = problem()
+    queries = example.queries(operator)
+    alignment = build({"type": "variational", "prior_in_posterior": True})
+    elbo = alignment.objective(queries, example.log_likelihoods())
+    torch.testing.assert_close(elbo, alignment.log_marginal(queries))
+    nothing_said = alignment.objective(queries, torch.zeros_like(example.posterior_scores))
+    torch.testing.assert_close(nothing_said, (queries.weights * example.log_likelihoods()).sum(-1))
+
+
+def test_a_prior_in_the_posterior_has_the_gradient_of_the_prior_alone():
+    example = problem()
+    queries = example.queries()
+    with_prior = build({"type": "variational", "prior_in_posterior": True})
+    said = (queries.weights.log() + example.posterior_scores).detach().masked_fill(~example.mask, 0.0)
+    gradients = [
+        torch.autograd.grad(objective.sum(), example.scores, retain_graph=True)[0]
+        for objective in (
+            with_prior.objective(queries, example.posterior_scores),
+            build("variational").objective(queries, said),
+        )
+    ]
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_an_estimator_is_built_of_its_name_alone(estimator):
     alignment = build({"type": "variational", "estimator": estimator})
