@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import torch
 
-# How many numbers the log-likelihoods of one chunk may have: in float32 they take 8 MiB. On a CPU larger chunks leave its
+# How many numbers the log-likelihoods of one chunk may have: in float32 they take 8 MiB. Larger chunks leave a CPU's
 # caches, and took up to twice the time.
 MAX_CHUNK_SIZE = 2**21
 # How many contexts the first chunk has: few enough for the outcomes of any model, whose number is not known before.
