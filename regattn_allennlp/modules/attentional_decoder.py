@@ -142,15 +142,15 @@ class AttentionalDecoder(torch.nn.Module):
             weights, scores = attend(self.attention, states, memory.rows, memory.mask)
             return Decoded(states, self._state_layer(states), weights, scores, dropout)
         steps = [
-            self.step(inputs[:, step], memory, state, None if dropout is None else dropout[:, step])
-            for step in range(num_steps)
+            self.step(inputs[:, number], memory, state, None if dropout is None else dropout[:, number])
+            for number in range(num_steps)
         ]
-        scores = [step.scores for step in steps if step.scores is not None]
+        step_scores = [step.scores for step in steps if step.scores is not None]
         return Decoded(
             torch.cat([step.states for step in steps], dim=1),
             torch.cat([step.projected_states for step in steps], dim=1),
             torch.cat([step.weights for step in steps], dim=1),
-            torch.cat(scores, dim=1) if scores else None,
+            torch.cat(step_scores, dim=1) if step_scores else None,
             dropout,
         )
 
