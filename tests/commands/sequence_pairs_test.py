@@ -4,6 +4,7 @@ import json
 
 import pytest
 from allennlp.common import Params
+from allennlp.predictors import Predictor
 
 import regattn_allennlp.config_variables  # noqa: F401  (the configs read the environment)
 from tests.conftest import PROJECT_ROOT
@@ -16,6 +17,16 @@ ALIGNMENTS = {
     "variational_wake_sleep", "dirichlet",
 }  # fmt: skip
 INCLUDE = ("--include-package", "regattn_allennlp")
+SMALL = {
+    "trainer.num_epochs": 1,
+    "dataset_reader.config_name": None,
+    "model.beam_search": {"type": "beam_search", "beam_size": 4, "max_steps": 5},
+    "model.source_text_field_embedder.token_embedders.tokens.embedding_dim": 16,
+    "model.encoder.input_size": 16,
+    "model.encoder.hidden_size": 8,
+    "model.target_embedding_dim": 16,
+    "model.decoder_hidden_dim": 16,
+}
 PAIRS = [("ein Hund schläft .", "a dog sleeps ."), ("zwei Katzen", "two cats"), ("ein Mann liest", "a man reads")]
 
 
@@ -55,13 +66,7 @@ def test_every_config_trains_evaluates_and_predicts(allennlp, config, tmp_path):
     task = config.parent.name
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps(row(task, *pair)) + "\n" for pair in PAIRS))
-    overrides = {
-        "train_data_path": str(data),
-        "validation_data_path": str(data),
-        "trainer.num_epochs": 1,
-        "model.beam_search": {"type": "beam_search", "beam_size": 4, "max_steps": 5},
-        "dataset_reader.config_name": None,
-    }
+    overrides = {"train_data_path": str(data), "validation_data_path": str(data), **SMALL}
     run = tmp_path / "run"
     allennlp("train", config, "-s", run, "--overrides", json.dumps(overrides), *INCLUDE)
     allennlp("evaluate", run / "model.tar.gz", data, "--output-file", tmp_path / "metrics.json", *INCLUDE)
@@ -77,3 +82,22 @@ def test_every_config_trains_evaluates_and_predicts(allennlp, config, tmp_path):
     )  # fmt: skip
     (prediction,) = [json.loads(line) for line in (tmp_path / "predictions").read_text().splitlines()]
     assert prediction["source_tokens"] == ["ein", "Hund", "liest"]
+
+
+def test_the_environment_chooses_subwords(allennlp, tmp_path, monkeypatch):
+    data, subwords = tmp_path / "data.jsonl", tmp_path / "subwords.model"
+    data.write_text("".join(json.dumps(row("translation", *pair)) + "\n" for pair in PAIRS))
+    allennlp(
+        "train-subwords", data, "-s", subwords, "--vocab-size", "40", "--source-column", "translation.de",
+        "--target-column", "translation.en", *INCLUDE,
+    )  # fmt: skip
+    monkeypatch.setenv("SUBWORDS", str(subwords))
+    overrides = {"train_data_path": str(data), "validation_data_path": str(data), **SMALL}
+    config = PROJECT_ROOT / "training_configs" / "translation" / "sparsemax.jsonnet"
+    allennlp("train", config, "-s", tmp_path / "run", "--overrides", json.dumps(overrides), *INCLUDE)
+    predictor = Predictor.from_path(str(tmp_path / "run"))
+    prediction = predictor.predict("ein Mann")
+    assert len(prediction["source_tokens"]) > 2
+    assert "".join(prediction["source_tokens"]) == "▁ein▁Mann"
+    best = prediction["predictions"][0]
+    assert best["text"] == "".join(best["tokens"]).replace("▁", " ").strip()
