@@ -1,1 +1,2 @@
 from regattn_allennlp.data.dataset_readers.entailment import EntailmentDatasetReader as EntailmentDatasetReader
+from regattn_allennlp.data.dataset_readers.vqa import VqaDatasetReader as VqaDatasetReader
