@@ -3,7 +3,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from os import PathLike
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import lazy_groups_of
@@ -14,6 +14,7 @@ from datasets.fingerprint import Hasher
 
 import regattn_allennlp.data.transformers_compatibility  # noqa: F401  (for the tokenizers of pretrained transformers)
 from regattn_allennlp.data.entailment_source import BATCH_SIZE, EntailmentSource, open_entailment_source
+from regattn_allennlp.data.example import Example
 from regattn_allennlp.data.tokenizers import SpacyLanguageTokenizer
 from regattn_allennlp.version import VERSION
 
@@ -21,14 +22,6 @@ logger = logging.getLogger(__name__)
 
 # How SNLI's own files and the hub's data sets, in this order, label a pair that the annotators did not agree on.
 NO_GOLD_LABEL = ("-", "-1")
-
-
-class Pair(NamedTuple):
-    """A premise and a hypothesis with what they were labelled, if they were."""
-
-    premise: str
-    hypothesis: str
-    label: Optional[str]
 
 
 @DatasetReader.register("entailment")
@@ -135,7 +128,7 @@ class EntailmentDatasetReader(DatasetReader):
             for (premise, hypothesis), label in zip(source.sentences(list(rows)), labels, strict=True):
                 yield self.text_to_instance(premise, hypothesis, label)
 
-    def read_pairs(self, file_path: str | PathLike) -> Iterator[Pair]:
+    def read_examples(self, file_path: str | PathLike) -> Iterator[Example]:
         """
         Yields all pairs as they stand in the source, also those without a label, and of sources that have no labels.
         """
@@ -144,7 +137,8 @@ class EntailmentDatasetReader(DatasetReader):
             rows, values = zip(*group, strict=True)
             for (premise, hypothesis), row, value in zip(source.sentences(list(rows)), rows, values, strict=True):
                 unlabelled = value is None or str(value).strip() == ""
-                yield Pair(premise, hypothesis, None if unlabelled else self._label(source, row, value))
+                gold = None if unlabelled else self._label(source, row, value)
+                yield Example({"premise": premise, "hypothesis": hypothesis}, gold)
 
     def _labelled_rows(self, source: EntailmentSource) -> Iterator[tuple[int, str]]:
         number_skipped = 0
