@@ -100,15 +100,6 @@ function describeShare(map, row, column, nameOf) {
   return `${text}, shared with ${group.filter((other) => other !== column).map(nameOf).join(", ")}`;
 }
 
-// Of the picture's width, about, for the letters of a label and for its margins; of its height, for a line.
-const LETTER = 0.018;
-const LABEL_MARGIN = 0.035;
-const LABEL_HEIGHT = 0.065;
-const MAX_NAME_LETTERS = 18;
-// The regions with the highest weights; more labels would hide the picture.
-const MAX_LABELS = 12;
-const NUM_GROUP_COLORS = 4; // in heat_map.css
-
 /**
  * Draws attention over the regions of an image into `element`, in the place of what it holds: to look at, to point at,
  * and to walk through by the arrow keys. `map` is as of `renderHeatMap`, with a single row, and has besides
@@ -121,6 +112,7 @@ const NUM_GROUP_COLORS = 4; // in heat_map.css
 function renderRegions(element, map) {
   const weights = map.weights[0];
   const groups = map.groups[0].map(columnsOf);
+  const numGroupColors = 4; // in heat_map.css
   const picture = createElement("div", { class: "picture", role: "list", "aria-label": map.columnTitle });
   if (map.image) picture.append(createElement("img", { src: map.image, alt: "" }));
   else picture.classList.add("empty");
@@ -137,7 +129,7 @@ function renderRegions(element, map) {
     const group = groups.findIndex((columns) => columns.includes(column));
     if (group >= 0) {
       region.classList.add("grouped");
-      region.style.setProperty("--outline", `var(--group-${group % NUM_GROUP_COLORS})`);
+      region.style.setProperty("--outline", `var(--group-${group % numGroupColors})`);
     }
     return region;
   });
@@ -190,15 +182,20 @@ function nameOfRegion(map, column) {
 
 /** The weights and names of the regions with the highest weights; where there is no place, the weight alone, or none. */
 function createLabels(map) {
+  const maxLabels = 12; // more would hide the picture
+  const maxLetters = 18;
+  // Shares of the picture's width, about.
+  const letterWidth = 0.018;
+  const margins = 0.035;
   const weights = map.weights[0];
   const columns = map.boxes.map((_, column) => column).filter((column) => weights[column] > 0);
   const placed = [];
-  return columns.sort((a, b) => weights[b] - weights[a]).slice(0, MAX_LABELS).flatMap((column) => {
+  return columns.sort((a, b) => weights[b] - weights[a]).slice(0, maxLabels).flatMap((column) => {
     const letters = [...(map.columns[column] || String(column + 1))];
-    const name = letters.length > MAX_NAME_LETTERS ? `${letters.slice(0, MAX_NAME_LETTERS - 1).join("")}…` : letters.join("");
+    const name = letters.length > maxLetters ? `${letters.slice(0, maxLetters - 1).join("")}…` : letters.join("");
     const number = formatWeight(weights[column]);
     const texts = [`${number} ${name}`, number];
-    const places = texts.map((text) => placeLabel(map.boxes[column], text.length * LETTER + LABEL_MARGIN, placed));
+    const places = texts.map((text) => placeLabel(map.boxes[column], text.length * letterWidth + margins, placed));
     const chosen = places.findIndex((place) => place !== undefined);
     if (chosen < 0) return [];
     const [x, y] = places[chosen];
@@ -212,15 +209,16 @@ function createLabels(map) {
 
 /** [left, top, width] in a corner of the box or just outside, where none of the labels placed so far is, if there is. */
 function placeLabel([left, top, right, bottom], width, placed) {
+  const height = 0.065; // of a line, about, as a share of the picture's
   const within = (value, size) => Math.min(Math.max(value, 0), Math.max(1 - size, 0));
   const places = [
-    [left, top], [left, bottom - LABEL_HEIGHT], [right - width, top], [right - width, bottom - LABEL_HEIGHT],
-    [left, top - LABEL_HEIGHT], [left, bottom],
-  ].map(([x, y]) => [within(x, width), within(y, LABEL_HEIGHT), width]);
+    [left, top], [left, bottom - height], [right - width, top], [right - width, bottom - height],
+    [left, top - height], [left, bottom],
+  ].map(([x, y]) => [within(x, width), within(y, height), width]);
   const isFree = ([x, y]) =>
     placed.every(
       ([otherX, otherY, otherWidth]) =>
-        x + width <= otherX || otherX + otherWidth <= x || Math.abs(y - otherY) >= LABEL_HEIGHT,
+        x + width <= otherX || otherX + otherWidth <= x || Math.abs(y - otherY) >= height,
     );
   return places.find(isFree);
 }

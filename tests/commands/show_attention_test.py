@@ -142,11 +142,17 @@ def test_pairs_may_have_no_label(allennlp, archive, tmp_path, name, content, lab
         ((*ONE_PAIR, "--out", "a.jpg"), r'"a\.jpg" ends in "\.jpg", where one of \.html, \.pdf, \.png, \.svg'),
         ((*ONE_PAIR, "--out", "a"), r'ends in "", where one of \.html'),
         ((*ONE_PAIR, "--out", "no_such_folder/a.png"), 'folder of --out "no_such_folder/a.png" does not exist'),
-        ((*ONE_PAIR, "--input", "pairs.jsonl", "--out", "a.png"), "--input and --premise and --hypothesis: for the task \"entailment\" wanted"),
+        (
+            (*ONE_PAIR, "--input", "pairs.jsonl", "--out", "a.png"),
+            '--input and --premise and --hypothesis: for the task "entailment" wanted',
+        ),
         (("--out", "a.png"), "Given is no item: .* wanted is --input, or both --premise and --hypothesis"),
         (("--premise", "A.", "--out", "a.png"), "Given is --premise: .* wanted"),
         (("--premise", " ", "--hypothesis", "A.", "--out", "a.png"), "--premise must be a text, but is ' '"),
-        (("--source", "A.", "--out", "a.png"), 'Given is --source: for the task "entailment" wanted is --input, or both'),
+        (
+            ("--source", "A.", "--out", "a.png"),
+            'Given is --source: for the task "entailment" wanted is --input, or both',
+        ),
         ((*ONE_PAIR, "--image-id", "7", "--out", "a.png"), "--hypothesis and --image-id: for the task"),
         (
             (*ONE_PAIR, "--direction", "target_to_source", "--out", "a.png"),

@@ -28,7 +28,9 @@ def results() -> list[VariantResults]:
                         "premise_to_hypothesis_zeros": 0.5,
                     },
                     curve=[{"epoch": 0, "training_loss": 1.0, "validation_accuracy": 0.5}],
-                    correct=correct,
+                    compared_metrics=["accuracy"],
+                    attention_directions=["premise_to_hypothesis"],
+                    item_scores=[float(right) for right in correct],
                     items=name if name == "other items" else "the same",
                 )
                 for seed, correct in enumerate(runs, 1)
@@ -72,7 +74,7 @@ def test_markdown_has_tables_that_hold(tmp_path):
     failures = [Failure("oscarmax", 1, "ValueError: a | b\nand more", "log.txt")]
     write_report(tmp_path, "test.jsonl", results(), failures)
     text = (tmp_path / "comparison.md").read_text()
-    assert "| softmax | 2 | 0.6667 ± 0.0000 | 2.5000 ± 0.7071 | - | 0.375 ± 0.177 | - |" in text
+    assert "| softmax | 2 | 0.6667 ± 0.0000 | 2.5000 ± 0.7071 | 0.375 ± 0.177 |" in text
     assert "| oscarmax | 1 | ValueError: a \\| b and more | log.txt |" in text
     assert "their test items differ" in text
     for picture in ("accuracy.png", "accuracy_against_sparsity.png", "training_curves.png"):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from allennlp.common.checks import ConfigurationError
 
-from regattn_allennlp.comparison.variants import attention_name, make_variants, parse_attention
+from regattn_allennlp.comparison.variants import block_name, make_variants, parse_block
 from tests.conftest import PROJECT_ROOT
 
 CONFIG = str(PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet")
@@ -29,7 +29,7 @@ FOLDER = Path("comparison")
     ],
 )
 def test_an_argument_stands_for_attentions(argument, expected):
-    assert parse_attention(argument) == expected
+    assert parse_block("--attention", argument) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ def test_an_argument_stands_for_attentions(argument, expected):
 )
 def test_an_argument_that_stands_for_none_is_named(argument, message):
     with pytest.raises(ConfigurationError, match=message):
-        parse_attention(argument)
+        parse_block("--attention", argument)
 
 
 def test_an_attention_is_named_by_what_it_is_given():
     block = {"type": "fusedmax", "gamma": 1.0, "similarity": {"type": "cosine"}}
-    assert attention_name(block) == 'fusedmax gamma=1.0 similarity={"type":"cosine"}'
+    assert block_name(block) == 'fusedmax gamma=1.0 similarity={"type":"cosine"}'
 
 
 def test_configs_times_attentions_times_seeds():
@@ -68,7 +68,7 @@ def test_configs_times_attentions_times_seeds():
 
 def test_what_is_trained_decides_the_folder():
     def folder(attentions, seeds, overrides=""):
-        return make_variants([CONFIG], attentions, seeds, overrides, FOLDER)[0].trials[0].folder
+        return make_variants([CONFIG], attentions, [], seeds, overrides, FOLDER)[0].trials[0].folder
 
     first = folder(["softmax"], [1])
     assert folder(["softmax", "sparsemax"], [1, 2]) == first
@@ -77,11 +77,11 @@ def test_what_is_trained_decides_the_folder():
 
 def test_several_configs_are_told_apart():
     other = CONFIG.replace("softmax", "sparsemax")
-    variants = make_variants([CONFIG, other], [], [1], "", FOLDER)
+    variants = make_variants([CONFIG, other], [], [], [1], "", FOLDER)
     assert [variant.name for variant in variants] == ["softmax gamma=1", "sparsemax gamma=1"]
     # The neighbours differ in nothing but the attention: with one attention for both, they are the same.
     with pytest.raises(ConfigurationError, match="given twice"):
-        make_variants([CONFIG, other], ["softmax"], [1], "", FOLDER)
+        make_variants([CONFIG, other], ["softmax"], [], [1], "", FOLDER)
 
 
 def test_archives_alike_but_for_the_seeds_are_one_variant(tmp_path):
@@ -95,7 +95,7 @@ def test_archives_alike_but_for_the_seeds_are_one_variant(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps({**config, **changes}))
     paths = [str(tmp_path / name) for name in "abcd"]
-    variants = make_variants(paths, [], [], "", FOLDER)
+    variants = make_variants(paths, [], [], [], "", FOLDER)
     assert [variant.name for variant in variants] == [f"softmax ({paths[0]})", "sparsemax", f"softmax ({paths[3]})"]
     assert [(trial.seed, trial.archive) for trial in variants[0].trials] == [(1, paths[0]), (2, paths[1])]
 
@@ -111,20 +111,20 @@ def test_archives_alike_but_for_the_seeds_are_one_variant(tmp_path):
 )
 def test_what_cannot_be_compared_is_named(sources, attentions, overrides, message):
     with pytest.raises(ConfigurationError, match=message):
-        make_variants(sources, attentions, [1], overrides, FOLDER)
+        make_variants(sources, attentions, [], [1], overrides, FOLDER)
 
 
 def test_a_folder_that_is_no_archive_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match="is no archive of a trained model"):
-        make_variants([str(tmp_path)], [], [1], "", FOLDER)
+        make_variants([str(tmp_path)], [], [], [1], "", FOLDER)
 
 
 def test_attentions_are_for_configs(archive):
     with pytest.raises(ConfigurationError, match="needs a config to train"):
-        make_variants([str(archive)], ["softmax"], [1], "", FOLDER)
+        make_variants([str(archive)], ["softmax"], [], [1], "", FOLDER)
 
 
 def test_a_config_without_attention_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model": {"type": "bert"}}')
     with pytest.raises(ConfigurationError, match='no block "attention"'):
-        make_variants([str(tmp_path / "config.json")], ["softmax"], [1], "", FOLDER)
+        make_variants([str(tmp_path / "config.json")], ["softmax"], [], [1], "", FOLDER)
