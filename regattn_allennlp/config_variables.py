@@ -7,3 +7,6 @@ import os
 
 # Path or address of pre-trained word vectors; empty: the vectors are learned.
 os.environ.setdefault("GLOVE", "")
+
+# Path of a model of subwords, as `allennlp train-subwords` writes them; empty: tokens are words.
+os.environ.setdefault("SUBWORDS", "")

@@ -17,7 +17,9 @@ import regattn_allennlp.config_variables  # noqa: F401  (the configs read the en
 from regattn_allennlp.data.tokenizers import SpacyLanguageTokenizer
 from tests.conftest import PROJECT_ROOT, SMALL, environment
 
-CONFIGS = sorted(PROJECT_ROOT.glob("training_configs/s*/*.jsonnet"))
+CONFIGS = sorted(
+    path for data in ("sample", "snli") for path in PROJECT_ROOT.glob(f"training_configs/{data}/*.jsonnet")
+)
 INCLUDE = ("--include-package", "regattn_allennlp")
 LOADERS = ("multiprocess", "cached")
 ALLENNLP = (sys.executable, "-m", "allennlp")

@@ -1,1 +1,4 @@
 from regattn_allennlp.data.dataset_readers.entailment import EntailmentDatasetReader as EntailmentDatasetReader
+from regattn_allennlp.data.dataset_readers.sequence_pairs import (
+    SequencePairsDatasetReader as SequencePairsDatasetReader,
+)

@@ -1,22 +1,20 @@
 import logging
 from collections.abc import Iterable, Iterator
-from functools import cached_property
-from itertools import islice
 from os import PathLike
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import lazy_groups_of
 from allennlp.data import DatasetReader, Field, Instance, TokenIndexer, Tokenizer
 from allennlp.data.fields import LabelField, MetadataField, TextField
 from allennlp.data.token_indexers import SingleIdTokenIndexer
-from datasets.fingerprint import Hasher
 
 import regattn_allennlp.data.transformers_compatibility  # noqa: F401  (for the tokenizers of pretrained transformers)
-from regattn_allennlp.data.entailment_source import BATCH_SIZE, EntailmentSource, open_entailment_source
+from regattn_allennlp.data.dataset_readers.table_dataset_reader import TableDatasetReader
 from regattn_allennlp.data.example import Example
+from regattn_allennlp.data.sample_corpus import sample_pairs
+from regattn_allennlp.data.table_source import BATCH_SIZE, RowKind, TableSource
 from regattn_allennlp.data.tokenizers import SpacyLanguageTokenizer
-from regattn_allennlp.version import VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +22,23 @@ logger = logging.getLogger(__name__)
 NO_GOLD_LABEL = ("-", "-1")
 
 
+ENTAILMENT = RowKind(
+    roles=("premise", "hypothesis", "label"),
+    layouts=[
+        # The hub's SNLI and MultiNLI; their own files; SICK's files of SemEval-2014; those of its authors; the hub's.
+        ("premise", "hypothesis", "label"),
+        ("sentence1", "sentence2", "gold_label"),
+        ("sentence_A", "sentence_B", "entailment_judgment"),
+        ("sentence_A", "sentence_B", "entailment_label"),
+        ("sentence_A", "sentence_B", "label"),
+    ],
+    gold_is_text=False,
+    sample=sample_pairs,
+)
+
+
 @DatasetReader.register("entailment")
-class EntailmentDatasetReader(DatasetReader):
+class EntailmentDatasetReader(TableDatasetReader):
     """
     Reads pairs of a premise and a hypothesis with a label that says whether the one entails the other, for textual
     entailment (natural language inference). What it reads from, the `file_path`, may be:
@@ -70,6 +83,8 @@ class EntailmentDatasetReader(DatasetReader):
         neither one of the `labels` nor an alias. The message names the file and the line.
     """
 
+    kind: ClassVar[RowKind] = ENTAILMENT
+
     def __init__(
         self,
         tokenizer: Optional[Tokenizer] = None,
@@ -97,52 +112,29 @@ class EntailmentDatasetReader(DatasetReader):
                 )
             self._label_of_spelling[alias.lower()] = label
 
-    def fingerprint(self, file_path: str | PathLike) -> Optional[str]:
-        """
-        Tells the instances of all processes' shares together: it is the same in another run only if they are the same.
-
-        # Returns
-
-        `Optional[str]`
-            `None` if the state of the tokenizer or of a token indexer cannot be told.
-        """
-        source = open_entailment_source(str(file_path), self._config_name, self._columns)
-        configuration = self._configuration_fingerprint
-        return None if configuration is None else Hasher.hash((configuration, source.fingerprint))
-
-    @cached_property
-    def _configuration_fingerprint(self) -> Optional[str]:
-        # Taken once, before the first text: a tokenizer may remember what it has seen.
-        elsewhere = ("_distributed_info", "_worker_info", "serialization_dir")
-        state = {name: value for name, value in vars(self).items() if name not in elsewhere}
-        try:
-            return Hasher.hash((VERSION, type(self), state))
-        except Exception as error:  # whatever an object's pickling raises
-            logger.info("No tokens are kept for other runs: a tokenizer or indexer cannot be pickled (%r).", error)
-            return None
-
     def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
-        source = open_entailment_source(str(file_path), self._config_name, self._columns)
-        for group in lazy_groups_of(self._own_rows(self._labelled_rows(source)), BATCH_SIZE):
+        source = self._open(file_path)
+        for group in lazy_groups_of(self._own_share(self._labelled_rows(source)), BATCH_SIZE):
             rows, labels = zip(*group, strict=True)
-            for (premise, hypothesis), label in zip(source.sentences(list(rows)), labels, strict=True):
+            for (premise, hypothesis), label in zip(source.texts(rows, source.columns[:-1]), labels, strict=True):
                 yield self.text_to_instance(premise, hypothesis, label)
 
     def read_examples(self, file_path: str | PathLike) -> Iterator[Example]:
         """
         Yields all pairs as they stand in the source, also those without a label, and of sources that have no labels.
         """
-        source = open_entailment_source(str(file_path), self._config_name, self._columns, needs_labels=False)
-        for group in lazy_groups_of(source.labels(), BATCH_SIZE):
+        source = self._open(file_path, needs_gold=False)
+        for group in lazy_groups_of(source.gold(), BATCH_SIZE):
             rows, values = zip(*group, strict=True)
-            for (premise, hypothesis), row, value in zip(source.sentences(list(rows)), rows, values, strict=True):
+            texts = source.texts(rows, source.columns[:-1])
+            for (premise, hypothesis), row, value in zip(texts, rows, values, strict=True):
                 unlabelled = value is None or str(value).strip() == ""
-                gold = None if unlabelled else self._label(source, row, value)
-                yield Example({"premise": premise, "hypothesis": hypothesis}, gold)
+                label = None if unlabelled else self._label(source, row, value)
+                yield Example({"premise": premise, "hypothesis": hypothesis}, label)
 
-    def _labelled_rows(self, source: EntailmentSource) -> Iterator[tuple[int, str]]:
+    def _labelled_rows(self, source: TableSource) -> Iterator[tuple[int, str]]:
         number_skipped = 0
-        for row, value in source.labels():
+        for row, value in source.gold():
             label = self._label(source, row, value)
             if label is None:
                 number_skipped += 1
@@ -153,7 +145,7 @@ class EntailmentDatasetReader(DatasetReader):
         if number_skipped and (worker_info is None or worker_info.id == 0):
             logger.info("Skipped %d pairs without a gold label in %s.", number_skipped, source.name)
 
-    def _label(self, source: EntailmentSource, row: int, value: Any) -> Optional[str]:
+    def _label(self, source: TableSource, row: int, value: Any) -> Optional[str]:
         """
         The label that is spelled so in the source; `None` if the annotators did not agree on one.
         """
@@ -162,23 +154,10 @@ class EntailmentDatasetReader(DatasetReader):
             return None
         if spelling not in self._label_of_spelling:
             raise ConfigurationError(
-                f'{source.location(row)}: "{source.label_column}" is {value!r}, which is none of the labels '
+                f'{source.location(row)}: "{source.columns[-1]}" is {value!r}, which is none of the labels '
                 f"{', '.join(self._labels)}. Change the dataset reader's labels, or map it by label_aliases."
             )
         return self._label_of_spelling[spelling]
-
-    def _own_rows(self, labelled_rows: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-        """
-        Leaves this process its share of the rows. Done after the skipping, so that all shares are of the same size.
-        """
-        # By what the reader remembers, not by AllenNLP's `shard_iterable`: that asks the process group for the rank,
-        # and a data loader's worker that was spawned, not forked, is outside of it.
-        distributed_info, worker_info = self.get_distributed_info(), self.get_worker_info()
-        if distributed_info is not None:
-            labelled_rows = islice(labelled_rows, distributed_info.global_rank, None, distributed_info.world_size)
-        if worker_info is not None:
-            labelled_rows = islice(labelled_rows, worker_info.id, None, worker_info.num_workers)
-        return labelled_rows
 
     def text_to_instance(self, premise: str, hypothesis: str, label: Optional[str] = None) -> Instance:  # type: ignore[override]
         premise_tokens = self._tokenizer.tokenize(premise)

@@ -6,6 +6,8 @@ import torch
 from allennlp.common import Registrable
 from allennlp.modules.attention import Attention
 
+from regattn_allennlp.modules.inference_networks import InferenceNetwork
+
 
 @dataclass
 class AlignmentQueries:
@@ -39,11 +41,30 @@ class AlignmentQueries:
     log_likelihood: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     scores: Optional[torch.Tensor] = None
 
+    def log_likelihood_of_positions(self, numbers: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """
+        log p(y | x_z) for pairs of a query's number and a position z, both of shape (k,). Shape of the result: (k,) or
+        (k, num_outcomes).
+        """
+        # The gradient of index_select is a plain sum; that of indexing costs several times as much.
+        rows = self.items[numbers] * self.values.size(1) + positions
+        return self.log_likelihood(self.values.flatten(0, 1).index_select(0, rows), numbers)
+
+    def log_likelihood_of_mixtures(self, weights: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """
+        log p(y | sum_z weights_z x_z) for several mixtures of each of the queries with these numbers: `weights` has
+        the shape (num_numbers, num_mixtures, num_positions), the result (num_numbers, num_mixtures) or
+        (num_numbers, num_mixtures, num_outcomes).
+        """
+        # Shape: (num_numbers, num_mixtures, value_dim)
+        contexts = torch.bmm(weights, self.values.index_select(0, self.items[numbers]))
+        log_likelihoods = self.log_likelihood(contexts.flatten(0, 1), numbers.repeat_interleave(weights.size(1)))
+        return log_likelihoods.unflatten(0, weights.shape[:2])
+
     def log_likelihood_of_mixture(self, weights: torch.Tensor) -> torch.Tensor:
         """log p(y | sum_z weights_z x_z) of each query, for `weights` of shape (num_queries, num_positions)."""
-        # Shape: (num_queries, value_dim)
-        contexts = torch.bmm(weights.unsqueeze(1), self.values[self.items]).squeeze(1)
-        return self.log_likelihood(contexts, torch.arange(len(weights), device=weights.device))
+        numbers = torch.arange(len(weights), device=weights.device)
+        return self.log_likelihood_of_mixtures(weights.unsqueeze(1), numbers).squeeze(1)
 
 
 class LatentAlignment(torch.nn.Module, Registrable):
@@ -65,11 +86,11 @@ class LatentAlignment(torch.nn.Module, Registrable):
 
     default_implementation = "soft"
 
-    # q(z | x, q, y), of the alignments that have one: with it the model makes `posterior_scores`.
-    inference_network: Optional[torch.nn.Module] = None
-
     def __init__(self, attention: Attention, memory_dim: int, query_dim: int, target_dim: int) -> None:
         super().__init__()
+        # q(z | x, q, y), of the alignments that have one: with it the model makes `posterior_scores`. Not an attribute
+        # of the class: that would hide a submodule of this name.
+        self.inference_network: Optional[InferenceNetwork] = None
 
     def objective(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
         """

@@ -3,6 +3,7 @@ from regattn_allennlp.training.metrics.attention_statistics import AttentionStat
 from regattn_allennlp.training.metrics.distinct_weight_count import DistinctWeightCount
 from regattn_allennlp.training.metrics.segment_count import SegmentCount
 from regattn_allennlp.training.metrics.support_size import SupportSize
+from regattn_allennlp.training.metrics.token_perplexity import TokenPerplexity
 from regattn_allennlp.training.metrics.zero_weight_fraction import ZeroWeightFraction
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "DistinctWeightCount",
     "SegmentCount",
     "SupportSize",
+    "TokenPerplexity",
     "ZeroWeightFraction",
 ]

@@ -1,0 +1,174 @@
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from os import PathLike
+from typing import ClassVar, Optional
+
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.util import END_SYMBOL, START_SYMBOL
+from allennlp.data import DatasetReader, Field, Instance, Token, TokenIndexer, Tokenizer
+from allennlp.data.fields import MetadataField, TextField
+from allennlp.data.token_indexers import SingleIdTokenIndexer
+from allennlp.data.tokenizers import WhitespaceTokenizer
+
+import regattn_allennlp.data.transformers_compatibility  # noqa: F401  (for the tokenizers of pretrained transformers)
+from regattn_allennlp.data.dataset_readers.table_dataset_reader import TableDatasetReader
+from regattn_allennlp.data.example import Example
+from regattn_allennlp.data.sample_pronunciations import sample_pronunciations
+from regattn_allennlp.data.table_source import RowKind
+
+logger = logging.getLogger(__name__)
+
+SEQUENCE_PAIRS = RowKind(
+    roles=("source", "target"),
+    layouts=[
+        ("source", "target"),
+        ("document", "summary"),  # Gigaword, XSum
+        ("article", "highlights"),  # CNN/DailyMail
+        ("text", "summary"),
+    ],
+    gold_is_text=True,
+    sample=sample_pronunciations,
+)
+
+
+@DatasetReader.register("sequence_pairs")
+class SequencePairsDatasetReader(TableDatasetReader):
+    """
+    Reads pairs of a source and a target text: sentences and their translations, documents and their summaries, words
+    and their pronunciations. What it reads from, the `file_path`, may be:
+
+    - a file of JSON lines (`.jsonl`, `.json`), tab-separated and unquoted (`.tsv`), comma-separated and quoted
+      (`.csv`), or Parquet (`.parquet`); as a path, a URL, or `"archive.zip!file.jsonl"`. The text formats are UTF-8;
+    - a data set of the Hugging Face hub with its split: `"EdinburghNLP/xsum:train"`, or `"wmt/wmt14:train"` with the
+      `config_name` `"de-en"` and the columns `"translation.de"` and `"translation.en"`;
+    - a folder written by `save_to_disk` of the datasets library: `"folder"`, or `"folder:train"` if it has splits;
+    - the sample of this package, spellings and pronunciations of invented words: `"sample:train"` and
+      `"sample:validation"`.
+
+    A slice at the end selects some of the pairs: `"EdinburghNLP/xsum:train[:1000]"`, `"train.tsv[:10%]"`.
+
+    The first line of a `.tsv` or `.csv` is taken for a header if and only if it names the wanted columns: those of
+    `source_column` and `target_column`, or those of a known layout. Otherwise it is a pair, as in the files of
+    AllenNLP's own `seq2seq` reader, and the columns, of which there must be two, are called `source` and `target`.
+
+    The rows stay on disk, in the cache of the datasets library, so memory does not grow with the data; a file is read
+    again when it changes.
+
+    The instances have the fields `source_tokens` (`TextField`), `target_tokens` (`TextField`, between AllenNLP's
+    `START_SYMBOL` and `END_SYMBOL`; only if there is a target) and `metadata` (`MetadataField`) with the keys
+    `source`, `source_tokens`, and if there is a target, `target` and `target_tokens`: the texts as they were read,
+    and the tokens as text, without the two symbols.
+
+    Registered as a `DatasetReader` with name "sequence_pairs".
+
+    # Parameters
+
+    source_tokenizer : `Tokenizer`, optional (default=`WhitespaceTokenizer()`)
+        By default a text is split at its spaces: into the words of text that was tokenized before, or the characters
+        of text that has spaces between them.
+    target_tokenizer : `Tokenizer`, optional (default=`source_tokenizer`)
+    source_token_indexers : `Dict[str, TokenIndexer]`, optional
+        By default `{"tokens": SingleIdTokenIndexer(namespace="source_tokens")}`.
+    target_token_indexers : `Dict[str, TokenIndexer]`, optional
+        By default `{"tokens": SingleIdTokenIndexer(namespace="target_tokens")}`.
+    config_name : `str`, optional (default=`None`)
+        The configuration of a hub's data set that has several.
+    source_column, target_column : `str`, optional (default=`None`)
+        The names of the columns (or keys of the JSON objects); with a dot for what is within a column or an object,
+        as in `"translation.de"`. By default those of one of these layouts: source and target, document and summary
+        (Gigaword, XSum), article and highlights (CNN/DailyMail), text and summary.
+    header : `bool`, optional (default=`None`)
+        Whether the first line of a `.tsv` or `.csv` names its columns; by default that is found out, as told above.
+    max_source_tokens, max_target_tokens : `int`, optional (default=`None`)
+        Of longer texts the first so many tokens are taken, as is usual with the articles of CNN/DailyMail. The number
+        of texts that were cut is logged. What the metadata has of a text is not cut, its tokens are.
+
+    # Raises
+
+    `ConfigurationError`
+        While reading: if the source cannot be found or is malformed, a text is empty, or a target is missing. The
+        message names the file and the line.
+    """
+
+    kind: ClassVar[RowKind] = SEQUENCE_PAIRS
+
+    def __init__(
+        self,
+        source_tokenizer: Optional[Tokenizer] = None,
+        target_tokenizer: Optional[Tokenizer] = None,
+        source_token_indexers: Optional[dict[str, TokenIndexer]] = None,
+        target_token_indexers: Optional[dict[str, TokenIndexer]] = None,
+        config_name: Optional[str] = None,
+        source_column: Optional[str] = None,
+        target_column: Optional[str] = None,
+        header: Optional[bool] = None,
+        max_source_tokens: Optional[int] = None,
+        max_target_tokens: Optional[int] = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(manual_distributed_sharding=True, manual_multiprocess_sharding=True, **kwargs)
+        self._source_tokenizer = source_tokenizer or WhitespaceTokenizer()
+        self._target_tokenizer = target_tokenizer or self._source_tokenizer
+        self._source_token_indexers = source_token_indexers or {"tokens": SingleIdTokenIndexer("source_tokens")}
+        self._target_token_indexers = target_token_indexers or {"tokens": SingleIdTokenIndexer("target_tokens")}
+        self._config_name = config_name
+        self._columns = (source_column, target_column)
+        self._header = header
+        for name, maximum in ("max_source_tokens", max_source_tokens), ("max_target_tokens", max_target_tokens):
+            if maximum is not None and maximum < 1:
+                raise ConfigurationError(f"{name} must be 1 or more, but is {maximum}.")
+        self._max_source_tokens = max_source_tokens
+        self._max_target_tokens = max_target_tokens
+
+    def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
+        source = self._open(file_path)
+        number_cut: Counter[str] = Counter()
+        texts = source.texts(self._own_share(source.rows), source.columns)
+        for row, (source_text, target_text) in zip(self._own_share(source.rows), texts, strict=True):
+            try:
+                yield self._instance(source_text, target_text, number_cut)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{source.location(row)}: {error}") from error
+        for role, number in number_cut.items():
+            # Each of several processes has its own share, and reports of that.
+            logger.info("Cut %d %ss of %s to max_%s_tokens.", number, role, source.name, role)
+
+    def read_examples(self, file_path: str | PathLike) -> Iterator[Example]:
+        """
+        Yields all pairs as they stand in the source, also those without a target, and of sources that have no targets.
+        """
+        source = self._open(file_path, needs_gold=False)
+        for (text,), (_, target) in zip(source.texts(source.rows, source.columns[:1]), source.gold(), strict=True):
+            yield Example({"source": text}, target if target and target.strip() else None)
+
+    def text_to_instance(self, source: str, target: Optional[str] = None) -> Instance:  # type: ignore[override]
+        return self._instance(source, target, Counter())
+
+    def _instance(self, source: str, target: Optional[str], number_cut: Counter[str]) -> Instance:
+        """Adds to `number_cut` by role what was cut."""
+        tokens = self._tokens("source", source, self._source_tokenizer, self._max_source_tokens, number_cut)
+        metadata = {"source": source, "source_tokens": [token.text for token in tokens]}
+        fields: dict[str, Field] = {"source_tokens": TextField(tokens)}
+        if target is not None:
+            tokens = self._tokens("target", target, self._target_tokenizer, self._max_target_tokens, number_cut)
+            metadata.update(target=target, target_tokens=[token.text for token in tokens])
+            fields["target_tokens"] = TextField([Token(START_SYMBOL), *tokens, Token(END_SYMBOL)])
+        return Instance({**fields, "metadata": MetadataField(metadata)})
+
+    def _tokens(
+        self, role: str, text: str, tokenizer: Tokenizer, maximum: Optional[int], number_cut: Counter[str]
+    ) -> list[Token]:
+        tokens = tokenizer.tokenize(text)
+        if not tokens:
+            raise ConfigurationError(f"the {role} {text!r} has no tokens.")
+        if maximum is not None and len(tokens) > maximum:
+            number_cut[role] += 1
+            return tokens[:maximum]
+        return tokens
+
+    def apply_token_indexers(self, instance: Instance) -> None:
+        # Here, not in `text_to_instance`: between processes instances travel without their indexers.
+        instance["source_tokens"].token_indexers = self._source_token_indexers
+        if "target_tokens" in instance.fields:
+            instance["target_tokens"].token_indexers = self._target_token_indexers

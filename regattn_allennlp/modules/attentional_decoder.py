@@ -1,0 +1,204 @@
+from typing import NamedTuple, Optional
+
+import torch
+from allennlp.common.checks import ConfigurationError
+from allennlp.modules.attention import Attention
+from allennlp.nn.util import masked_mean
+
+from regattn_allennlp.modules.attention.attend import attend
+
+# By these names AllenNLP's beam search knows the states of several layers: of shape (num_layers, group_size, dim).
+HIDDEN, CELL = "decoder_hidden", "decoder_context"
+# The attentional vector of the step before, with input feeding: (group_size, attentional_dim).
+FED = "fed"
+
+
+class Memory(NamedTuple):
+    """
+    What a decoder attends to.
+
+    rows : shape (batch_size, num_positions, memory_dim)
+    mask : shape (batch_size, num_positions)
+    values : shape (batch_size, num_positions, attentional_dim)
+        The rows' part in attentional vectors, W_x x. That part is linear, so mixtures of values serve as the values of
+        mixtures: none is ever projected again.
+    """
+
+    rows: torch.Tensor
+    mask: torch.Tensor
+    values: torch.Tensor
+
+
+class Decoded(NamedTuple):
+    """
+    What a decoder gives for each step, all of shape (batch_size, num_steps, ...).
+
+    states : (..., hidden_dim)
+        The queries, which attend.
+    projected_states : (..., attentional_dim)
+        Their part in attentional vectors, W_s s.
+    weights : (..., num_positions)
+    scores : (..., num_positions), or `None` for attentions that give none
+    dropout : (..., attentional_dim), or `None`
+        Factors for attentional vectors: the units dropped are 0.
+    """
+
+    states: torch.Tensor
+    projected_states: torch.Tensor
+    weights: torch.Tensor
+    scores: Optional[torch.Tensor]
+    dropout: Optional[torch.Tensor]
+
+
+class AttentionalDecoder(torch.nn.Module):
+    """
+    An LSTM that attends (Luong et al. 2015, arXiv 1508.04025, sections 3.1 to 3.3). In step t,
+
+        s_t = LSTM([y_(t-1); a_(t-1)], s_(t-1))       a_(t-1) with input feeding alone
+        p_t = attention(s_t, memory)                  weights over the memory's rows x_1..x_n
+        a_t = tanh(W_x sum_i p_ti x_i + W_s s_t + b)  the attentional vector, of which the next token is predicted
+
+    The first state is W m + b of the mean m of the memory's rows, with tanh for the hidden state: so it serves any
+    encoder, one with final states or without.
+
+    With input feeding, what is fed is the vector of the expected row, also if alignments are latent variables: then no
+    step depends on how the steps before it were aligned (Deng et al. 2018, section 5).
+
+    # Parameters
+
+    attention : `Attention`
+    input_dim : `int`
+        Of the embedded tokens y.
+    hidden_dim, memory_dim, attentional_dim : `int`
+        Of s, x and a.
+    num_layers : `int`
+        Of the LSTM; the last one's states attend.
+    input_feeding : `bool`
+    dropout : `float`
+        For the attentional vectors, fed or not, and between layers. All the vectors of one step that differ in the
+        aligned row alone have the same units dropped: one network at a time is marginalized over.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        input_dim: int,
+        hidden_dim: int,
+        memory_dim: int,
+        attentional_dim: int,
+        num_layers: int,
+        input_feeding: bool,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        _check_attention(attention, hidden_dim, memory_dim)
+        self.attention = attention
+        self.attentional_dim = attentional_dim
+        self._input_feeding = input_feeding
+        self._dropout = torch.nn.Dropout(dropout)
+        self._lstm = torch.nn.LSTM(
+            input_dim + (attentional_dim if input_feeding else 0),
+            hidden_dim,
+            num_layers,
+            batch_first=True,
+            dropout=dropout if num_layers > 1 else 0.0,
+        )
+        self._initial_layer = torch.nn.Linear(memory_dim, 2 * num_layers * hidden_dim)
+        self._value_layer = torch.nn.Linear(memory_dim, attentional_dim)
+        self._state_layer = torch.nn.Linear(hidden_dim, attentional_dim, bias=False)
+
+    def remember(self, rows: torch.Tensor, mask: torch.Tensor) -> Memory:
+        return Memory(rows, mask, self._value_layer(rows))
+
+    def initial_state(self, memory: Memory) -> dict[str, torch.Tensor]:
+        """The state before the first step, as AllenNLP's beam search takes it."""
+        mean = masked_mean(memory.rows, memory.mask.unsqueeze(2), dim=1)
+        # Shape (both): (num_layers, batch_size, hidden_dim)
+        hidden, cell = (
+            states.unflatten(1, (self._lstm.num_layers, -1)).transpose(0, 1).contiguous()
+            for states in self._initial_layer(mean).chunk(2, dim=1)
+        )
+        state = {HIDDEN: hidden.tanh(), CELL: cell}
+        if self._input_feeding:
+            state[FED] = memory.values.new_zeros(len(mean), self.attentional_dim)
+        return state
+
+    def forward(self, inputs: torch.Tensor, memory: Memory) -> Decoded:
+        """
+        All steps, given the tokens before each of them.
+
+        # Parameters
+
+        inputs : `torch.Tensor`
+            Shape (batch_size, num_steps, input_dim): the embedded tokens.
+        """
+        batch_size, num_steps, _ = inputs.size()
+        state = self.initial_state(memory)
+        dropout = None
+        if self.training and self._dropout.p:
+            dropout = self._dropout(memory.values.new_ones(batch_size, num_steps, self.attentional_dim))
+        if not self._input_feeding:
+            states, _ = self._lstm(inputs, (state[HIDDEN], state[CELL]))
+            weights, scores = attend(self.attention, states, memory.rows, memory.mask)
+            return Decoded(states, self._state_layer(states), weights, scores, dropout)
+        steps = [
+            self.step(inputs[:, number], memory, state, None if dropout is None else dropout[:, number])
+            for number in range(num_steps)
+        ]
+        step_scores = [step.scores for step in steps if step.scores is not None]
+        return Decoded(
+            torch.cat([step.states for step in steps], dim=1),
+            torch.cat([step.projected_states for step in steps], dim=1),
+            torch.cat([step.weights for step in steps], dim=1),
+            torch.cat(step_scores, dim=1) if step_scores else None,
+            dropout,
+        )
+
+    def step(
+        self,
+        inputs: torch.Tensor,
+        memory: Memory,
+        state: dict[str, torch.Tensor],
+        dropout: Optional[torch.Tensor] = None,
+    ) -> Decoded:
+        """
+        One step, of one or several sequences for each item of the memory: those of an item follow each other.
+
+        # Parameters
+
+        inputs : `torch.Tensor`
+            Shape (group_size, input_dim): the embedded tokens before the step.
+        state : `Dict[str, torch.Tensor]`
+            Is made that after the step.
+        dropout : `torch.Tensor`, optional
+            Shape (group_size, attentional_dim).
+
+        # Returns
+
+        What is of shape (batch_size, group_size // batch_size, ...): an item's sequences are in the place of steps.
+        """
+        if self._input_feeding:
+            inputs = torch.cat([inputs, state[FED]], dim=1)
+        output, (state[HIDDEN], state[CELL]) = self._lstm(inputs.unsqueeze(1), (state[HIDDEN], state[CELL]))
+        # Shape: (batch_size, group_size // batch_size, hidden_dim)
+        states = output.view(len(memory.rows), -1, output.size(2))
+        weights, scores = attend(self.attention, states, memory.rows, memory.mask)
+        projected_states = self._state_layer(states)
+        if self._input_feeding:
+            fed = torch.baddbmm(projected_states, weights, memory.values).tanh().flatten(0, 1)
+            state[FED] = fed if dropout is None else fed * dropout
+        return Decoded(states, projected_states, weights, scores, None)
+
+
+def _check_attention(attention: Attention, hidden_dim: int, memory_dim: int) -> None:
+    if not attention._normalize:
+        raise ConfigurationError('The "attention" must give weights: take "normalize": false out of it.')
+    try:
+        with torch.no_grad():
+            attend(attention, torch.zeros(1, 1, hidden_dim), torch.zeros(1, 1, memory_dim), torch.ones(1, 1).bool())
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f'The "attention" does not fit. It is between the decoder\'s states, of dimension {hidden_dim} '
+            f'("decoder_hidden_dim"), and the encoder\'s, of dimension {memory_dim}. A dot product wants them equal, '
+            f'"bilinear" similarity "matrix_1_dim": {hidden_dim} and "matrix_2_dim": {memory_dim}. ({error})'
+        ) from error

@@ -1,0 +1,71 @@
+from typing import Optional
+
+import torch
+from allennlp.common.checks import ConfigurationError
+from allennlp.modules.attention import Attention
+
+from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries, LatentAlignment
+from regattn_allennlp.modules.latent_alignment.prior_support import PriorSupport
+from regattn_allennlp.modules.latent_alignment.query_chunks import in_query_chunks
+
+
+class CategoricalAlignment(LatentAlignment):
+    """
+    A latent alignment with one position: z is one of 1..n, p(y) = sum_z p(z) p(y | x_z).
+
+    The prior may be any attention's that gives weights. A sparse one (sparsemax, fusedmax, oscarmax, ...) has fewer
+    terms to sum, exactly. But y then has probability from the support alone, and the gradient, which is the right one,
+    says nothing of a position outside the support: the prior finds such a position only through the scores of the
+    others. A larger gamma makes the support larger.
+
+    # Parameters
+
+    marginal_top_k : `int`, optional (default = `None`)
+        `log_marginal` sums over this many of the most probable positions, their weights renormalized to sum to 1: a
+        proper distribution of y, but another, near the model's own. Without it all positions are summed, exactly.
+    attention, memory_dim, query_dim, target_dim
+        See `LatentAlignment`.
+
+    # Raises
+
+    `ConfigurationError` for a `marginal_top_k` below 1, and for an attention with `"normalize": false`.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        memory_dim: int,
+        query_dim: int,
+        target_dim: int,
+        marginal_top_k: Optional[int] = None,
+    ) -> None:
+        super().__init__(attention, memory_dim, query_dim, target_dim)
+        if not attention._normalize:
+            raise ConfigurationError(
+                "a latent alignment takes the attention's weights for probabilities, but this attention has "
+                '"normalize": false: take that out of the "attention"'
+            )
+        if marginal_top_k is not None:
+            require_at_least(1, marginal_top_k, "marginal_top_k")
+        self._marginal_top_k = marginal_top_k
+
+    def log_marginal(self, queries: AlignmentQueries) -> torch.Tensor:
+        return self._log_marginal(queries, PriorSupport(queries, self._marginal_top_k))
+
+    def _log_marginal(self, queries: AlignmentQueries, support: PriorSupport) -> torch.Tensor:
+        # -inf plus the filler's 0, not a product with 0: exactly nothing is added, to the sum and to the gradients.
+        log_prior = support.without_filler(support.log_prior)
+
+        def log_marginal_of(numbers: torch.Tensor) -> torch.Tensor:
+            # Shape: (num_numbers, size) or (num_numbers, size, num_outcomes)
+            log_likelihood = support.log_likelihood(queries, numbers)
+            prior = log_prior[numbers]
+            return ((prior if log_likelihood.dim() == 2 else prior.unsqueeze(-1)) + log_likelihood).logsumexp(1)
+
+        return in_query_chunks(log_marginal_of, len(log_prior), support.size, log_prior.device)
+
+
+def require_at_least(minimum: int, value: int, key: str, reason: str = "") -> None:
+    """A ConfigurationError if `value`, which a config has under `key`, is below `minimum`."""
+    if value < minimum:
+        raise ConfigurationError(f'"{key}" must be at least {minimum}{reason}, but is {value}')

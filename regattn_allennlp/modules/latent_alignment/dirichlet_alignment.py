@@ -1,0 +1,139 @@
+import math
+from typing import Optional
+
+import torch
+from allennlp.common import Lazy
+from allennlp.common.checks import ConfigurationError
+from allennlp.modules.attention import Attention
+
+from regattn_allennlp.modules.attention import RegularizedAttention
+from regattn_allennlp.modules.inference_networks import BilinearInferenceNetwork, InferenceNetwork
+from regattn_allennlp.modules.latent_alignment.categorical_alignment import require_at_least
+from regattn_allennlp.modules.latent_alignment.dirichlet import (
+    dirichlet_divergence,
+    sample_dirichlet,
+    sample_dirichlet_at_fixed_noise,
+)
+from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries, LatentAlignment
+from regattn_allennlp.modules.latent_alignment.query_chunks import in_query_chunks
+from regattn_allennlp.operators import Softmax
+
+# The logarithm of a row's largest concentration is kept within this distance of 0: beyond, a Dirichlet is as good as
+# its mean, or as a choice of one position. The row is shifted as a whole, which leaves its mean as it is.
+MAX_LOG_CONCENTRATION = 10.0
+# A prior's concentrations are at most this far below the row's largest, in logarithms: 1 / concentration squared is
+# still a float64.
+PRIOR_SPREAD = 40.0
+
+
+@LatentAlignment.register("dirichlet")
+class DirichletAlignment(LatentAlignment):
+    """
+    Relaxed variational attention (Deng et al. 2018, arXiv 1807.03756, section 3.2): z is a point of the simplex, and
+    what y is made of the mixture sum_i z_i x_i. The prior is Dir(exp(scores / gamma)), whose mean is softmax's
+    weights, the posterior Dir(exp(posterior scores)). Training maximizes
+
+        E_q[log p(y | sum_i z_i x_i)] - KL(q || p)
+
+    by reparameterized samples of q, with the KL in closed form, in float64 throughout. Concentrations are bounded: the
+    largest of a row lies between exp(-10) and exp(10) (larger or smaller scores are shifted together, which leaves the
+    mean as it is), and none of the posterior's is below exp(-10).
+
+    `log_marginal` is the logarithm of a Monte Carlo mean of p(y | sum_i z_i x_i) over the prior, from random numbers
+    fixed once for all: evaluations are repeatable, a query's result is the same in every batch, and the global random
+    state is untouched. The mean is unbiased for the probability, and over all outcomes it sums to 1; its logarithm is
+    too low by about the mean's relative variance, divided by twice the number of samples.
+
+    Registered as a `LatentAlignment` with name "dirichlet".
+
+    # Parameters
+
+    num_samples : `int`, optional (default = `1`)
+        How many samples of the posterior training takes for each query.
+    num_marginal_samples : `int`, optional (default = `20`)
+        How many samples of the prior `log_marginal` takes for each query.
+    inference_network : `Lazy[InferenceNetwork]`, optional (default = "bilinear")
+        It gets the sizes of its inputs from here.
+    attention, memory_dim, query_dim, target_dim
+        See `LatentAlignment`.
+
+    # Raises
+
+    `ConfigurationError` for numbers below 1, and for any attention but this package's "softmax": the mean of a
+    Dirichlet has no zeros, so no sparse attention is one's mean; and AllenNLP's own attentions keep their scores to
+    themselves.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        memory_dim: int,
+        query_dim: int,
+        target_dim: int,
+        num_samples: int = 1,
+        num_marginal_samples: int = 20,
+        inference_network: Lazy[InferenceNetwork] = Lazy(BilinearInferenceNetwork),  # noqa: B008
+    ) -> None:
+        super().__init__(attention, memory_dim, query_dim, target_dim)
+        if not isinstance(attention, RegularizedAttention):
+            raise ConfigurationError(
+                'the latent alignment "dirichlet" makes its prior of the attention\'s scores, which '
+                f"{type(attention).__name__} does not give: take the attention "
+                '{"type": "softmax", "similarity": ...} with the similarity of that kind'
+            )
+        if not isinstance(attention.regularized_max, Softmax):
+            raise ConfigurationError(
+                'the latent alignment "dirichlet" needs the attention "softmax": the mean of a Dirichlet distribution '
+                f"has no zeros, so the weights of {type(attention.regularized_max).__name__} cannot be one's"
+            )
+        if not attention._normalize:
+            raise ConfigurationError(
+                'the latent alignment "dirichlet" needs the attention\'s weights: take "normalize": false out of the '
+                '"attention"'
+            )
+        require_at_least(1, num_samples, "num_samples")
+        require_at_least(1, num_marginal_samples, "num_marginal_samples")
+        # For its gamma. In a tuple, for a learned gamma is a parameter of the attention and not of this module too.
+        self._softmax = (attention.regularized_max,)
+        self._num_samples = num_samples
+        self._num_marginal_samples = num_marginal_samples
+        self.inference_network = inference_network.construct(
+            memory_dim=memory_dim, query_dim=query_dim, target_dim=target_dim
+        )
+
+    def objective(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
+        assert posterior_scores is not None, "the model gives what the inference network says"
+        # Shape: (num_queries, num_positions)
+        posterior = _log_concentration(posterior_scores, queries.mask).clamp(min=-MAX_LOG_CONCENTRATION)
+        # Shape: (num_queries, num_samples, num_positions)
+        mixtures = sample_dirichlet(posterior, queries.mask, self._num_samples).to(queries.values.dtype)
+        numbers = torch.arange(len(mixtures), device=mixtures.device)
+        log_likelihood = queries.log_likelihood_of_mixtures(mixtures, numbers).mean(1)
+        divergence = dirichlet_divergence(posterior, self._log_prior_concentration(queries), queries.mask)
+        return log_likelihood - divergence.to(log_likelihood.dtype)
+
+    def log_marginal(self, queries: AlignmentQueries) -> torch.Tensor:
+        prior = self._log_prior_concentration(queries)
+
+        def log_marginal_of(numbers: torch.Tensor) -> torch.Tensor:
+            mixtures = sample_dirichlet_at_fixed_noise(
+                prior[numbers], queries.mask[numbers], self._num_marginal_samples
+            ).to(queries.values.dtype)
+            log_likelihood = queries.log_likelihood_of_mixtures(mixtures, numbers)
+            return log_likelihood.logsumexp(1) - math.log(self._num_marginal_samples)
+
+        return in_query_chunks(log_marginal_of, len(prior), self._num_marginal_samples, prior.device)
+
+    def _log_prior_concentration(self, queries: AlignmentQueries) -> torch.Tensor:
+        assert queries.scores is not None, "a RegularizedAttention gives its scores"
+        (softmax,) = self._softmax
+        prior = _log_concentration(queries.scores / softmax.gamma, queries.mask)
+        return torch.maximum(prior, prior.amax(-1, keepdim=True) - PRIOR_SPREAD)
+
+
+def _log_concentration(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The scores in float64, each row shifted so that its largest is in bounds; 0 where the mask is false."""
+    scores = scores.double().masked_fill(~mask, -torch.inf)
+    largest = scores.amax(-1, keepdim=True)
+    shifted = scores - largest + largest.clamp(-MAX_LOG_CONCENTRATION, MAX_LOG_CONCENTRATION)
+    return shifted.masked_fill(~mask, 0.0)

@@ -1,0 +1,61 @@
+from typing import Optional
+
+import torch
+from allennlp.common import Lazy
+from allennlp.modules.attention import Attention
+
+from regattn_allennlp.modules.inference_networks import BilinearInferenceNetwork, InferenceNetwork
+from regattn_allennlp.modules.latent_alignment.categorical_alignment import CategoricalAlignment
+from regattn_allennlp.modules.latent_alignment.gradient_estimators import EnumerationEstimator, GradientEstimator
+from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries, LatentAlignment
+from regattn_allennlp.modules.latent_alignment.prior_support import PriorSupport
+
+
+@LatentAlignment.register("variational")
+class VariationalAlignment(CategoricalAlignment):
+    """
+    Variational attention (Deng et al. 2018, arXiv 1807.03756, section 3): training maximizes
+
+        ELBO = E_q[log p(y | x_z)] - KL(q || p)  <=  log sum_z p(z) p(y | x_z),
+
+    with an inference network q(z | x, q, y) that sees the target; equal when q is the true posterior. q is restricted
+    to the prior's support (elsewhere the KL would be infinite), so every attention that gives weights will do.
+
+        "latent_alignment": {"type": "variational", "estimator": "enumeration"}
+        "latent_alignment": {"type": "variational", "estimator": {"type": "gumbel_softmax", "temperature": 0.5}}
+
+    Registered as a `LatentAlignment` with name "variational".
+
+    # Parameters
+
+    estimator : `GradientEstimator`, optional (default = "enumeration")
+        How the ELBO and its gradient are computed: "enumeration", "reinforce", "gumbel_softmax" or "wake_sleep"; a
+        name, or a block with the estimator's own keys.
+    inference_network : `Lazy[InferenceNetwork]`, optional (default = "bilinear")
+        It gets the sizes of its inputs from here.
+    marginal_top_k : `int`, optional (default = `None`)
+        See `CategoricalAlignment`.
+    attention, memory_dim, query_dim, target_dim
+        See `LatentAlignment`.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        memory_dim: int,
+        query_dim: int,
+        target_dim: int,
+        estimator: Optional[GradientEstimator] = None,
+        inference_network: Lazy[InferenceNetwork] = Lazy(BilinearInferenceNetwork),  # noqa: B008
+        marginal_top_k: Optional[int] = None,
+    ) -> None:
+        super().__init__(attention, memory_dim, query_dim, target_dim, marginal_top_k)
+        self._estimator = estimator or EnumerationEstimator()
+        self.inference_network = inference_network.construct(
+            memory_dim=memory_dim, query_dim=query_dim, target_dim=target_dim
+        )
+
+    def objective(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
+        assert posterior_scores is not None, "the model gives what the inference network says"
+        support = PriorSupport(queries)
+        return self._estimator.objective(queries, support, support.posterior(posterior_scores))

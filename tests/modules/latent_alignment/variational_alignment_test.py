@@ -1,0 +1,131 @@
+import pytest
+import torch
+from allennlp.common.checks import ConfigurationError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from regattn_allennlp.modules.inference_networks import BilinearInferenceNetwork
+from regattn_allennlp.modules.latent_alignment.gradient_estimators import (
+    EnumerationEstimator,
+    GumbelSoftmaxEstimator,
+    ReinforceEstimator,
+    WakeSleepEstimator,
+)
+from regattn_allennlp.operators import Fusedmax, Softmax, Sparsemax
+from tests.modules.latent_alignment.common import AnyModel, build, problem
+
+OPERATORS = [Softmax(), Sparsemax(), Fusedmax(lam=0.3)]
+ESTIMATORS = {
+    "enumeration": EnumerationEstimator,
+    "reinforce": ReinforceEstimator,
+    "gumbel_softmax": GumbelSoftmaxEstimator,
+    "wake_sleep": WakeSleepEstimator,
+}
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=str)
+def test_the_elbo_is_that_of_torchs_categorical_distributions(operator):
+    example = problem()
+    queries = example.queries(operator)
+    elbo = build("variational").objective(queries, example.posterior_scores)
+    for number, weights in enumerate(queries.weights):
+        support = weights > 0
+        prior = torch.distributions.Categorical(weights[support])
+        posterior = torch.distributions.Categorical(logits=example.posterior_scores[number][support])
+        expected_log_likelihood = (posterior.probs * example.log_likelihoods()[number][support]).sum()
+        divergence = torch.distributions.kl_divergence(posterior, prior)
+        torch.testing.assert_close(elbo[number], expected_log_likelihood - divergence)
+
+
+@given(seed=st.integers(0, 1000), scale=st.floats(0.0, 20.0), operator=st.sampled_from(OPERATORS))
+@settings(max_examples=40, deadline=None)
+def test_the_elbo_is_at_most_the_log_marginal_and_equal_at_the_true_posterior(seed, scale, operator):
+    example = problem(seed)
+    queries = example.queries(operator)
+    alignment = build("variational")
+    log_marginal = alignment.log_marginal(queries)
+    elbo = alignment.objective(queries, scale * example.posterior_scores)
+    assert (elbo <= log_marginal + 1e-12).all()
+    # -1e9 where the prior has no weight; the estimator is to leave that out.
+    log_joint = queries.weights.clamp(min=1e-300).log() + example.log_likelihoods()
+    torch.testing.assert_close(alignment.objective(queries, log_joint), log_marginal)
+
+
+def test_where_the_prior_has_no_weight_the_posterior_has_none():
+    example = problem()
+    queries = example.queries(Sparsemax())
+    alignment = build("variational")
+    outside = queries.weights == 0
+    elbo = alignment.objective(queries, example.posterior_scores)
+    other = alignment.objective(queries, example.posterior_scores.masked_fill(outside, 50.0))
+    torch.testing.assert_close(elbo, other)
+    gradient = torch.autograd.grad(elbo.sum(), example.posterior_scores)[0]
+    assert (gradient[outside] == 0).all() and (gradient[~outside] != 0).any()
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_an_estimator_is_built_of_its_name_alone(estimator):
+    alignment = build({"type": "variational", "estimator": estimator})
+    assert type(alignment._estimator) is ESTIMATORS[estimator]
+    assert isinstance(alignment.inference_network, BilinearInferenceNetwork)
+    assert {name for name, _ in alignment.named_children()} == {"inference_network"}
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("operator", OPERATORS, ids=str)
+def test_every_estimator_does_without_padding_and_repeats_under_a_seed(estimator, operator):
+    alignment = build({"type": "variational", "estimator": estimator})
+    results = []
+    # Sixteen queries of full length: padding then changes nothing of which random numbers are drawn for what.
+    for example in (problem(lengths=(5, 5)), problem(lengths=(5, 5)), problem(lengths=(5, 5)).padded(3)):
+        queries = example.queries(operator)
+        torch.manual_seed(2)
+        if operator is not OPERATORS[0] or estimator == "enumeration" or example.values.size(1) == 5:
+            objective = alignment.objective(queries, example.posterior_scores)
+            gradient = torch.autograd.grad(objective.sum(), example.values)[0]
+            assert (gradient[:, 5:] == 0).all()
+            results.append((objective, gradient[:, :5]))
+    for objective, gradient in results[1:]:
+        torch.testing.assert_close(objective, results[0][0])
+        torch.testing.assert_close(gradient, results[0][1])
+
+
+def test_without_an_estimator_it_enumerates():
+    assert type(build("variational")._estimator) is EnumerationEstimator
+
+
+def test_the_inference_network_has_the_models_sizes_and_the_configs_choices():
+    network = build(
+        {"type": "variational", "inference_network": {"type": "bilinear", "hidden_dim": 9, "encode_targets": False}}
+    ).inference_network
+    assert network._memory_projection.weight.shape == (9, 5)
+    assert network._query_projection.weight.shape == (9, 6 + 7)
+    assert network._target_encoder is None
+
+
+def test_any_of_allennlps_attentions_makes_a_prior():
+    for attention in ({"type": "additive", "vector_dim": 6, "matrix_dim": 5}, {"type": "dot_product"}):
+        assert build("variational", attention).inference_network is not None
+
+
+def test_without_a_block_it_is_soft():
+    assert type(AnyModel.from_params({"attention": "softmax"}).latent_alignment).__name__ == "SoftAlignment"
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ({"estimator": {"type": "enumeration", "temperature": 0.5}}, "Extra parameters.*Enumeration.*temperature"),
+        ({"estimator": "gumbel_softmax", "temperature": 0.5}, "Extra parameters.*VariationalAlignment.*temperature"),
+        ({"estimator": {"type": "gumbel_softmax", "temperature": 0.0}}, '"temperature" must be above 0, but is 0.0'),
+        ({"estimator": {"type": "reinforce", "num_samples": 0}}, '"num_samples" must be at least 1, but is 0'),
+        ({"estimator": {"type": "wake_sleep", "num_samples": 1}}, '"num_samples" must be at least 2.*but is 1'),
+        ({"estimator": "enumerate"}, "enumerate.*enumeration"),
+        ({"inference_network": {"hidden": 3}}, "Extra parameters.*hidden"),
+        ({"inference_network": {"hidden_dim": 0}}, '"hidden_dim".*at least 1, but is 0'),
+    ],
+    ids=str,
+)
+def test_a_wrong_config_is_named(config, message):
+    with pytest.raises(ConfigurationError, match=f"(?s){message}"):
+        build({"type": "variational", **config})

@@ -1,0 +1,3 @@
+local summarization = import '../common/summarization.libsonnet';
+
+summarization({ type: 'softmax', gamma: 1.0 })

@@ -1,0 +1,3 @@
+local translation = import '../common/translation.libsonnet';
+
+translation({ type: 'sparsemax', gamma: 1.0 })
