@@ -1,6 +1,7 @@
 from regattn_allennlp.training.metrics.attention_entropy import AttentionEntropy
 from regattn_allennlp.training.metrics.attention_statistics import AttentionStatistics
 from regattn_allennlp.training.metrics.distinct_weight_count import DistinctWeightCount
+from regattn_allennlp.training.metrics.item_average import ItemAverage
 from regattn_allennlp.training.metrics.segment_count import SegmentCount
 from regattn_allennlp.training.metrics.support_size import SupportSize
 from regattn_allennlp.training.metrics.token_perplexity import TokenPerplexity
@@ -10,6 +11,7 @@ __all__ = [
     "AttentionEntropy",
     "AttentionStatistics",
     "DistinctWeightCount",
+    "ItemAverage",
     "SegmentCount",
     "SupportSize",
     "TokenPerplexity",

@@ -1,0 +1,212 @@
+"""
+Opens what questions about images are read from: VQA v2's JSON files, and the embedded sample. Either way the questions
+end in one memory-mapped Arrow table, so memory does not grow with the data once it is written.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import datasets
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.file_utils import cached_path
+from datasets.exceptions import DatasetGenerationError
+from datasets.fingerprint import Hasher
+
+from regattn_allennlp.data.sample_scenes import sample_questions
+from regattn_allennlp.version import VERSION
+
+# Rows are fetched from the table this many at a time.
+BATCH_SIZE = 1000
+
+FEATURES = datasets.Features(
+    {
+        "question_id": datasets.Value("int64"),
+        "image_id": datasets.Value("string"),
+        "question": datasets.Value("string"),
+        # What each person answered, and the one that is taken for right: none where there are no annotations.
+        "answers": datasets.List(datasets.Value("string")),
+        "answer": datasets.Value("string"),
+    }
+)
+
+
+@dataclass
+class VqaSource:
+    """
+    Questions about images, one a row.
+
+    # Parameters
+
+    name : `str`
+        What error messages call the source: the path as the user wrote it.
+    table : `datasets.Dataset`
+        All questions, with the columns of `FEATURES`.
+    rows : `range`
+        The rows to read: all, or those of a slice.
+    """
+
+    name: str
+    table: datasets.Dataset
+    rows: range
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one if the data changed."""
+        return Hasher.hash((self.table._fingerprint, self.rows))
+
+    def questions(self, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(rows), BATCH_SIZE):
+            yield from self.table.select(rows[start : start + BATCH_SIZE])
+
+
+def annotations_name(questions_name: str) -> Optional[str]:
+    """
+    What VQA calls the annotations of a file of questions: "v2_mscoco_train2014_annotations.json" for
+    "v2_OpenEnded_mscoco_train2014_questions.json"; `None` if "questions" is not in the file's name.
+    """
+    folder, name = os.path.split(questions_name)
+    before, found, after = name.rpartition("questions")
+    return os.path.join(folder, f"{before.replace('OpenEnded_', '')}annotations{after}") if found else None
+
+
+def open_vqa_source(file_path: str, annotations: Sequence[str] = (), has_answers: bool = True) -> VqaSource:
+    """
+    Opens a source; `VqaDatasetReader` says what its arguments may be.
+
+    # Raises
+
+    `ConfigurationError`
+        If a file cannot be found or is malformed, a question has no annotation, or the slice is none.
+    """
+    name, brackets = re.fullmatch(r"(.*?)(\[[^\[\]]*\])?", file_path, re.DOTALL).groups()  # type: ignore[union-attr]
+    if name.startswith("sample:"):
+        table = _load_sample(name)
+    else:
+        table = _load_files(name, _annotations_of(name, annotations) if has_answers else [])
+    try:
+        (selected,) = datasets.ReadInstruction.from_spec(f"rows{brackets or ''}").to_absolute({"rows": len(table)})
+    except ValueError as error:
+        raise ConfigurationError(
+            f'"{brackets}" at the end of "{file_path}" is not a slice: write it as in [:1000], [1000:2000] or [:10%].'
+        ) from error
+    rows = range(selected.from_, selected.to)
+    if not rows:
+        raise ConfigurationError(f'"{file_path}" selects none of the {len(table)} questions.')
+    return VqaSource(name, table, rows)
+
+
+def _load_sample(name: str) -> datasets.Dataset:
+    try:
+        questions = sample_questions(name.removeprefix("sample:"))
+    except ValueError as error:
+        raise ConfigurationError(f'"{name}": {error}') from error
+    return datasets.Dataset.from_list(
+        [
+            {"question_id": number, **question._asdict(), "answers": [question.answer]}
+            for number, question in enumerate(questions)
+        ],
+        features=FEATURES,
+    )
+
+
+def _annotations_of(name: str, given: Sequence[str]) -> list[str]:
+    if given:
+        return list(given)
+    expected = annotations_name(name)
+    if expected is None or not ("://" in expected or "!" in expected or os.path.isfile(expected)):
+        reason = '"questions" is not in its name' if expected is None else f'there is no "{expected}"'
+        raise ConfigurationError(
+            f'The annotations of "{name}" were not found: {reason}. Name their file by annotations in the dataset '
+            'reader\'s configuration; or write "has_answers": false there to read the questions alone.'
+        )
+    return [expected]
+
+
+def _load_files(name: str, annotations: list[str]) -> datasets.Dataset:
+    files = [(file, _local(file)) for file in (name, *annotations)]
+    states = [(os.path.abspath(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for _, path in files]
+    were_disabled = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()  # AllenNLP shows a progress bar of its own
+    try:
+        # Writes the rows to the cache of the datasets library, or finds them there; locks keep several processes from
+        # writing at the same time.
+        return datasets.Dataset.from_generator(
+            _rows, gen_kwargs={"files": files}, features=FEATURES, fingerprint=Hasher.hash((VERSION, "vqa", states))
+        )
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, ConfigurationError):
+            raise error.__cause__ from None
+        raise
+    finally:
+        if not were_disabled:
+            datasets.enable_progress_bars()
+
+
+def _local(name: str) -> str:
+    try:
+        return str(cached_path(name, extract_archive=True))
+    except Exception as error:  # each kind of URL has a client, and each client its own errors
+        raise ConfigurationError(
+            f'"{name}" could not be opened: {error}. Wanted is a file as VQA\'s questions and annotations are, or '
+            '"sample:train".'
+        ) from error
+
+
+def _rows(files: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    (questions_name, questions_path), *annotation_files = files
+    answers: dict[int, tuple[list[str], str]] = {}
+    for name, path in annotation_files:
+        for annotation in _entries(name, path, "annotations", {"question_id": int}):
+            answers[annotation["question_id"]] = _answers(f"{name}, question {annotation['question_id']}", annotation)
+    wanted = {"question_id": int, "image_id": (int, str), "question": str}
+    number = -1
+    for number, entry in enumerate(_entries(questions_name, questions_path, "questions", wanted)):
+        location = f"{questions_name}, question {entry['question_id']} (image {entry['image_id']})"
+        if not entry["question"].strip():
+            raise ConfigurationError(f'{location}: "question" is {entry["question"]!r}, and should be a sentence.')
+        if annotation_files and entry["question_id"] not in answers:
+            names = " or ".join(name for name, _ in annotation_files)
+            raise ConfigurationError(f"{location}: there is no annotation with its question_id in {names}.")
+        given, answer = answers.get(entry["question_id"], (None, None))
+        row = {name: entry[name] for name in wanted}
+        yield {**row, "image_id": str(entry["image_id"]), "answers": given, "answer": answer}
+    if number < 0:
+        raise ConfigurationError(f"{questions_name}: the file holds no questions.")
+
+
+def _entries(name: str, path: str, key: str, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except ValueError as error:
+        raise ConfigurationError(f"{name}: not JSON in UTF-8 ({error}).") from error
+    if not isinstance(content, dict) or not isinstance(content.get(key), list):
+        found = f"the keys are {sorted(content)}" if isinstance(content, dict) else f"it is a {type(content).__name__}"
+        raise ConfigurationError(f'{name}: wanted is a JSON object with a list under "{key}", but {found}.')
+    for number, entry in enumerate(content[key]):
+        for field, kind in wanted.items():
+            if not isinstance(entry, dict) or not isinstance(entry.get(field), kind):
+                raise ConfigurationError(
+                    f'{name}, "{key}", entry {number} (counted from 0): "{field}" is missing or of the wrong type: '
+                    f"{str(entry)[:200]}"
+                )
+        yield entry
+
+
+def _answers(location: str, annotation: dict[str, Any]) -> tuple[list[str], str]:
+    """All answers as people gave them, and the one that is right: by name, or the first of the most frequent."""
+    entries = annotation.get("answers") or []
+    right = annotation.get("multiple_choice_answer")
+    given = [entry.get("answer") if isinstance(entry, dict) else None for entry in entries] or [right]
+    if right is None and all(given):
+        right = max(given, key=given.count)
+    if not all(isinstance(answer, str) for answer in (*given, right)):
+        raise ConfigurationError(
+            f'{location}: wanted is "answers": [{{"answer": ...}}, ...] or "multiple_choice_answer", or both; the '
+            f"annotation is {str(annotation)[:200]}"
+        )
+    return given, right
