@@ -45,6 +45,8 @@ GROUP_COLORS = (GROUP_COLOR, "#00795c", "#9b2fae", "#7a6a00")
 # How much of the image a region of weight 1 covers.
 MAX_OPACITY = 0.75
 MAX_NAME_LETTERS = 18
+# A row is a word, in general; it may be a question.
+MAX_WORD_LETTERS = 40
 # The regions with the highest weights have labels; more would hide the picture.
 MAX_LABELS = 12
 # Where lines that join the runs of a group go, from the middle of a row: each group of a row has a height of its own.
@@ -82,10 +84,10 @@ def attention_figure(titles: Sequence[str], maps: Sequence[JsonDict]) -> Figure:
             map_width, map_height = _size(one)
             axes = figure.add_axes((0, 0, map_width / figure_width, map_height / figure_height))
             axes.set_title(
-                _in_lines("\n".join([title, *one["rows"]]) if "boxes" in one else title, map_width),
+                _in_lines("\n".join([title, *one["rows"]]) if one.get("boxes") else title, map_width),
                 fontsize=TITLE_SIZE, fontfamily=fonts.families, parse_math=False,
             )  # fmt: skip
-            if "boxes" in one:
+            if one.get("boxes"):
                 _draw_regions(axes, one, fonts, renderer)
             else:
                 _draw(axes, one, fonts, with_row_words=one is outside or one["rows"] != outside["rows"])
@@ -96,9 +98,9 @@ def attention_figure(titles: Sequence[str], maps: Sequence[JsonDict]) -> Figure:
 
 def _size(one: JsonDict) -> tuple[float, float]:
     """The width and the height of a map, in inches."""
-    if "boxes" not in one:
+    if not one.get("boxes"):
         return CELL_WIDTH * len(one["columns"]), CELL_HEIGHT * len(one["rows"])
-    if not one["image"]:
+    if not one.get("image"):
         return PICTURE_WIDTH, PICTURE_WIDTH
     height, width = _read_image(one["image"]).shape[:2]
     return PICTURE_WIDTH, PICTURE_WIDTH * height / width
@@ -126,7 +128,7 @@ def _draw_regions(axes: Axes, one: JsonDict, fonts: Fonts, renderer: RendererBas
     weights, groups, boxes = one["weights"][0], one["groups"][0], one["boxes"]
     axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[])
     axes.spines[:].set(color="0.6", linewidth=0.6)
-    if one["image"]:
+    if one.get("image"):
         axes.imshow(_read_image(one["image"]), extent=(0, 1, 1, 0), aspect="auto")
     shade = colormaps["Blues"](1.0)[:3]
     colors = {
@@ -155,9 +157,7 @@ def _draw_regions(axes: Axes, one: JsonDict, fonts: Fonts, renderer: RendererBas
     placed: list[Bbox] = []
     labelled = sorted((column for column in range(len(boxes)) if weights[column] > 0), key=lambda c: -weights[c])
     for column in labelled[:MAX_LABELS]:
-        name = one["columns"][column] or str(column + 1)
-        if len(name) > MAX_NAME_LETTERS:
-            name = name[: MAX_NAME_LETTERS - 1] + "…"
+        name = _cut(one["columns"][column] or str(column + 1), MAX_NAME_LETTERS)
         number = _number(weights[column])
         # Where there is no place for both, the weight alone, or none.
         for text in (f"{number} {name}", number):
@@ -200,14 +200,20 @@ def _within(inner: Bbox, outer: Bbox) -> bool:
     return inner.x0 >= outer.x0 and inner.x1 <= outer.x1 and inner.y0 >= outer.y0 and inner.y1 <= outer.y1
 
 
+def _cut(text: str, max_letters: int) -> str:
+    return text if len(text) <= max_letters else text[: max_letters - 1] + "…"
+
+
 def _number(weight: float) -> str:
     return f"{weight:.2f}"[1:] if weight < 0.995 else "1"
 
 
 def _draw(axes: Axes, one: JsonDict, fonts: Fonts, with_row_words: bool) -> None:
-    rows, columns = one["rows"], one["columns"]
+    rows, columns = ([_cut(word, MAX_WORD_LETTERS) for word in one[name]] for name in ("rows", "columns"))
     colors = colormaps["Blues"]
-    axes.imshow(np.ma.masked_equal(one["weights"], 0), cmap=colors, vmin=0, vmax=1, aspect="auto")
+    # Also a text without words, which a model may write, has a shape.
+    weights_of_cells = np.reshape(one["weights"], (len(rows), len(columns)))
+    axes.imshow(np.ma.masked_equal(weights_of_cells, 0), cmap=colors, vmin=0, vmax=1, aspect="auto")
     if one["rightToLeft"]:
         axes.invert_xaxis()
         axes.yaxis.tick_right()

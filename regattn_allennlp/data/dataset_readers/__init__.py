@@ -1,5 +1,5 @@
 from regattn_allennlp.data.dataset_readers.entailment import EntailmentDatasetReader as EntailmentDatasetReader
 from regattn_allennlp.data.dataset_readers.sequence_pairs import (
+    SequencePairsDatasetReader as SequencePairsDatasetReader,
+)
 from regattn_allennlp.data.dataset_readers.vqa import VqaDatasetReader as VqaDatasetReader
-
-__all__ = ["(", "EntailmentDatasetReader as EntailmentDatasetReader", "VqaDatasetReader as VqaDatasetReader"]
