@@ -99,7 +99,7 @@ def attention_figure(titles: Sequence[str], maps: Sequence[JsonDict]) -> Figure:
 def _size(one: JsonDict) -> tuple[float, float]:
     """The width and the height of a map, in inches."""
     if not one.get("boxes"):
-        return CELL_WIDTH * len(one["columns"]), CELL_HEIGHT * len(one["rows"])
+        return CELL_WIDTH * len(one["columns"]), CELL_HEIGHT * max(len(one["rows"]), 1)
     if not one.get("image"):
         return PICTURE_WIDTH, PICTURE_WIDTH
     height, width = _read_image(one["image"]).shape[:2]
@@ -211,9 +211,9 @@ def _number(weight: float) -> str:
 def _draw(axes: Axes, one: JsonDict, fonts: Fonts, with_row_words: bool) -> None:
     rows, columns = ([_cut(word, MAX_WORD_LETTERS) for word in one[name]] for name in ("rows", "columns"))
     colors = colormaps["Blues"]
-    # Also a text without words, which a model may write, has a shape.
-    weights_of_cells = np.reshape(one["weights"], (len(rows), len(columns)))
-    axes.imshow(np.ma.masked_equal(weights_of_cells, 0), cmap=colors, vmin=0, vmax=1, aspect="auto")
+    # A text without words, which a model may write, is an empty row.
+    rows, weights_of_rows = rows or [""], one["weights"] or [[0.0] * len(columns)]
+    axes.imshow(np.ma.masked_equal(weights_of_rows, 0), cmap=colors, vmin=0, vmax=1, aspect="auto")
     if one["rightToLeft"]:
         axes.invert_xaxis()
         axes.yaxis.tick_right()
