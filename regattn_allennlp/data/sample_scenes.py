@@ -11,7 +11,8 @@ Each question has exactly one answer, which one region tells:
   only object that is so;
 * "where is the red square?": the quarter of the picture, "top left", of an object that is clearly in one of them;
 * "what color is the leftmost thing?", also rightmost, highest and lowest, if it is so by a clear distance;
-* "is there a blue triangle?", yes or no as often. Where there is none, there are blue things and triangles.
+* "is there a star?", "is there a blue triangle?", yes or no as often. Where there is no blue triangle, there are a blue
+  thing and a triangle.
 
 The training split is drawn with seed 20301 and the validation split with seed 20302. Scenes of the two differ not in
 the boxes alone: no two have the same shapes, colors and sizes.
@@ -32,7 +33,7 @@ SIDES = {"small": (0.07, 0.11), "medium": (0.15, 0.19), "large": (0.24, 0.3)}
 SIZES = tuple(SIDES)
 NUM_OBJECTS = (3, 8)
 
-SPLIT_SIZES = {"train": 1500, "validation": 200}
+SPLIT_SIZES = {"train": 2000, "validation": 200}
 SPLIT_SEEDS = {"train": 20_301, "validation": 20_302}
 QUESTIONS_PER_SCENE = 4
 
@@ -169,11 +170,18 @@ def _about_outermost(rng: random.Random, objects: tuple[SceneObject, ...]) -> tu
     return ATTRIBUTE_QUESTIONS[asked].format(f"{word} thing"), getattr(outermost, asked)
 
 
+# What is said of the thing that is asked after.
+EXISTENCE = (("size",), ("color",), ("shape",), ("size", "color"), ("size", "shape"), ("color", "shape"))
+
+
 def _about_existence(rng: random.Random, objects: tuple[SceneObject, ...]) -> tuple[str, str] | None:
-    names = rng.choice([("size", "color"), ("size", "shape"), ("color", "shape")])
+    names = rng.choice(EXISTENCE)
     is_there = rng.random() < 0.5
     there = {tuple(getattr(one, name) for name in names) for one in objects}
-    absent = set(product(*({getattr(one, name) for one in objects} for name in names))) - there
+    # Of two attributes that no thing has together, each is there: one alone does not tell.
+    known = {"size": SIZES, "color": COLORS, "shape": SHAPES}
+    values = ({getattr(one, name) for one in objects} if len(names) > 1 else known[name] for name in names)
+    absent = set(product(*values)) - there
     candidates = sorted(there if is_there else absent)
     if not candidates:
         return None

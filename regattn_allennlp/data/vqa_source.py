@@ -127,7 +127,8 @@ def _annotations_of(name: str, given: Sequence[str]) -> list[str]:
 
 
 def _load_files(name: str, annotations: list[str]) -> datasets.Dataset:
-    files = [(file, _local(file)) for file in (name, *annotations)]
+    # A tuple: the datasets library would share a list out to several writers.
+    files = tuple((file, _local(file)) for file in (name, *annotations))
     states = [(os.path.abspath(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for _, path in files]
     were_disabled = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()  # AllenNLP shows a progress bar of its own
@@ -156,7 +157,7 @@ def _local(name: str) -> str:
         ) from error
 
 
-def _rows(files: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def _rows(files: tuple[tuple[str, str], ...]) -> Iterator[dict[str, Any]]:
     (questions_name, questions_path), *annotation_files = files
     answers: dict[int, tuple[list[str], str]] = {}
     for name, path in annotation_files:

@@ -1,4 +1,5 @@
 from regattn_allennlp.predictors.entailment import EntailmentPredictor
 from regattn_allennlp.predictors.sequence_pairs import SequencePairsPredictor
+from regattn_allennlp.predictors.vqa import VqaPredictor
 
-__all__ = ["EntailmentPredictor", "SequencePairsPredictor"]
+__all__ = ["EntailmentPredictor", "SequencePairsPredictor", "VqaPredictor"]

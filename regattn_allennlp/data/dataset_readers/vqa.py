@@ -45,10 +45,10 @@ class VqaDatasetReader(DatasetReader):
     - `answer` (`LabelField` in the namespace "answers"): the most frequent answer, VQA's "multiple_choice_answer",
       normalized. Make answers that are too rare to be learned unknown ones by the vocabulary's
       `"min_count": {"answers": 8}`;
-    - `metadata` (`MetadataField`) with the keys `question_id`, `image_id`, `question`, `question_tokens`, `boxes` (a
-      list of [left, top, right, bottom] as fractions of the picture), `region_names`, `image` (the picture's path),
-      each `None` if not known, and `answer_scores`, what each answer that somebody gave is worth (`answer_scores`),
-      if there are answers.
+    - `metadata` (`MetadataField`) with the keys `question_id`, `image_id`, `question`, `question_tokens`,
+      `num_regions`, `boxes` (a list of [left, top, right, bottom] as fractions of the picture), `region_names` and
+      `image` (the picture's path), each `None` if not known; and if there are answers, `answer_scores`: what each
+      that somebody gave is worth, by VQA's definition.
 
     Region features are in files of HDF5 (.h5, .hdf5) or .npz. Both have, for each image,
 
@@ -215,6 +215,7 @@ class VqaDatasetReader(DatasetReader):
             "image_id": None if image_id is None else str(image_id),
             "question": question,
             "question_tokens": [token.text for token in tokens],
+            "num_regions": regions.features.shape[0],
             "boxes": None if regions.boxes is None else regions.boxes.tolist(),
             "region_names": regions.names,
             "image": None if image_id is None else self._pictures.get(str(image_id)),

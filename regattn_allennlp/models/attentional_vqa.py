@@ -1,0 +1,309 @@
+from collections.abc import Callable
+from typing import Any, Optional
+
+import torch
+from allennlp.common import Lazy
+from allennlp.data import TextFieldTensors, Vocabulary
+from allennlp.models import Model
+from allennlp.modules import FeedForward, Seq2VecEncoder, TextFieldEmbedder
+from allennlp.modules.attention import Attention
+from allennlp.nn import InitializerApplicator
+from allennlp.nn.util import get_text_field_mask
+
+from regattn_allennlp.models.attention_model import AttentionModel
+from regattn_allennlp.modules.attention import attend, learned_regularization
+from regattn_allennlp.modules.latent_alignment import AlignmentQueries, LatentAlignment, SoftAlignment
+from regattn_allennlp.training.metrics import AttentionStatistics, ItemAverage
+
+# Of contexts, with the numbers of the queries or questions that they belong to.
+LogLikelihood = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+# How many answers a prediction tells the probabilities of.
+NUM_SHOWN_ANSWERS = 5
+
+
+@Model.register("attentional_vqa")
+class AttentionalVqa(AttentionModel):
+    """
+    Answers questions about images by attention over the images' regions, as in Anderson et al. 2018 (arXiv
+    1707.07998), with any attention, which may be a latent alignment, as in Deng et al. 2018 (arXiv 1807.03756):
+
+    encode:  the question is a vector; each region's features make a value x_z;
+    attend:  a query, made of the question, attends to the values: p(z | x, q);
+    answer:  the context, one value or a mixture of values, times what is made of the question, element by element,
+             goes through a feedforward and a linear layer: p(y | context, q).
+
+    Answers that the vocabulary does not know, for instance by its `min_count`, are never given; training passes over
+    questions with such an answer, and so do the loss and the perplexity, but not the accuracy.
+
+    Registered as a `Model` with name "attentional_vqa".
+
+    # Parameters
+
+    vocab : `Vocabulary`
+    text_field_embedder : `TextFieldEmbedder`
+        Embeds the question's words; any kind.
+    question_encoder : `Seq2VecEncoder`
+        Makes a vector of them.
+    region_feedforward : `FeedForward`
+        Makes a value of each region's features, after layer normalization.
+    query_feedforward : `FeedForward`
+        Makes the query of the question's vector. With dot product attention, of the values' dimension.
+    attention : `Attention`
+        Any of AllenNLP's or of this package's. To compare attentions, change this block and nothing else.
+    question_feedforward : `FeedForward`
+        Makes of the question's vector what the context is multiplied by; of the values' dimension.
+    classifier_feedforward : `FeedForward`
+        From that product to what the answers' linear layer takes.
+    latent_alignment : `LatentAlignment`, optional (default = "soft")
+        How the attention weights are taken for the probabilities of a latent variable.
+    dropout : `float`, optional (default = `0.0`)
+        The probability of dropping each number of the embedded words and of the regions' features.
+    answer_namespace : `str`, optional (default = `"answers"`)
+    initializer : `InitializerApplicator`, optional (default = PyTorch's own initial weights)
+
+    # Raises
+
+    `ConfigurationError`
+        If the alignment cannot be combined with the attention.
+    """
+
+    default_predictor = "vqa"
+    attention_directions = ("question_to_regions",)
+
+    def __init__(
+        self,
+        vocab: Vocabulary,
+        text_field_embedder: TextFieldEmbedder,
+        question_encoder: Seq2VecEncoder,
+        region_feedforward: FeedForward,
+        query_feedforward: FeedForward,
+        attention: Attention,
+        question_feedforward: FeedForward,
+        classifier_feedforward: FeedForward,
+        latent_alignment: Optional[Lazy[LatentAlignment]] = None,
+        dropout: float = 0.0,
+        answer_namespace: str = "answers",
+        initializer: Optional[InitializerApplicator] = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(vocab, **kwargs)
+        self._text_field_embedder = text_field_embedder
+        self._question_encoder = question_encoder
+        self._region_norm = torch.nn.LayerNorm(region_feedforward.get_input_dim())
+        self._region_feedforward = region_feedforward
+        self._query_feedforward = query_feedforward
+        self._attention = attention
+        self._question_feedforward = question_feedforward
+        self._classifier_feedforward = classifier_feedforward
+        self._dropout = torch.nn.Dropout(dropout)
+        self._answer_namespace = answer_namespace
+        # Padding and the unknown answer come before the answers.
+        names = vocab.get_index_to_token_vocabulary(answer_namespace)
+        self._num_special_answers = 2 if names.get(0) == vocab._padding_token else 0
+        num_answers = len(names) - self._num_special_answers
+        self._answer_layer = torch.nn.Linear(classifier_feedforward.get_output_dim(), num_answers)
+        value_dim = region_feedforward.get_output_dim()
+        self._latent_alignment = (latent_alignment or Lazy(SoftAlignment)).construct(
+            attention=attention,
+            memory_dim=value_dim,
+            query_dim=query_feedforward.get_output_dim(),
+            target_dim=value_dim,
+        )
+        self._answer_embedding: Optional[torch.nn.Embedding] = None
+        if self._latent_alignment.inference_network is not None:
+            self._answer_embedding = torch.nn.Embedding(num_answers, value_dim)
+        self._accuracy = ItemAverage()
+        self._loss = ItemAverage()
+        self._attention_statistics = AttentionStatistics()
+        if initializer is not None:
+            initializer(self)
+
+    @property
+    def compared_metrics(self) -> tuple[str, ...]:
+        return ("accuracy", "perplexity")
+
+    @property
+    def region_dim(self) -> int:
+        """The dimension of the regions' features."""
+        return self._region_feedforward.get_input_dim()
+
+    def forward(  # type: ignore[override]
+        self,
+        question: TextFieldTensors,
+        regions: torch.Tensor,
+        region_mask: torch.Tensor,
+        answer: Optional[torch.Tensor] = None,
+        metadata: Optional[list[dict[str, Any]]] = None,
+    ) -> dict[str, Any]:
+        """
+        # Parameters
+
+        regions : `torch.Tensor`
+            Shape (batch_size, num_regions, region_dim).
+        region_mask : `torch.BoolTensor`
+            Shape (batch_size, num_regions): which regions there are; at least one for each image.
+        answer : `torch.LongTensor`, optional
+            Shape (batch_size,).
+
+        # Returns
+
+        question_to_regions_attention : shape (batch_size, 1, num_regions)
+            Each sums to 1. Padding has weight 0.
+        answer_probs : shape (batch_size, answer_vocabulary_size)
+            If the model is not training: the marginal probabilities, whatever the alignment; 0 for padding and the
+            unknown answer.
+        loss : scalar
+            If `answer` is given: the mean over the questions with an answer that is known, in nats; in training, of
+            what the alignment minimizes, otherwise of -log of the answer's marginal probability.
+        item_scores : shape (batch_size,)
+            If `answer` is given and the model is not training: what the most probable answer is worth, by the
+            metadata's "answer_scores" if it is there, otherwise 1 for `answer`.
+        question_tokens, boxes, region_names, image and so on
+            The metadata, if it is given.
+        """
+        question_mask = get_text_field_mask(question)
+        # Shape: (batch_size, question_dim)
+        encoded_question = self._question_encoder(self._dropout(self._text_field_embedder(question)), question_mask)
+        # Shape: (batch_size, num_regions, value_dim)
+        values = self._region_feedforward(self._dropout(self._region_norm(regions)))
+        # Shape: (batch_size, 1, query_dim)
+        query = self._query_feedforward(encoded_question).unsqueeze(1)
+        # Shape (both): (batch_size, 1, num_regions)
+        weights, scores = attend(self._attention, query, values, region_mask)
+        self._attention_statistics(weights, region_mask.unsqueeze(1))
+        # Shape: (batch_size, value_dim)
+        factors = self._question_feedforward(encoded_question)
+
+        def log_probabilities(contexts: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+            # Shape: (num_contexts, num_answers)
+            return self._answer_layer(self._classifier_feedforward(contexts * factors[items])).log_softmax(dim=-1)
+
+        def queries(items: torch.Tensor, log_likelihood: LogLikelihood) -> AlignmentQueries:
+            return AlignmentQueries(
+                weights=weights[items, 0],
+                mask=region_mask[items],
+                values=values,
+                items=items,
+                log_likelihood=log_likelihood,
+                scores=None if scores is None else scores[items, 0],
+            )
+
+        output: dict[str, Any] = {"question_to_regions_attention": weights}
+        for key in metadata[0] if metadata else ():
+            output[key] = [item[key] for item in metadata or ()]
+        targets = None if answer is None else self._targets(answer)
+        if self.training:
+            if targets is not None:
+                output["loss"] = self._training_loss(queries, log_probabilities, targets, query, values, region_mask)
+            return output
+
+        # Shape: (batch_size, num_answers)
+        log_marginal = self._latent_alignment.log_marginal(
+            queries(torch.arange(len(weights), device=weights.device), log_probabilities)
+        )
+        output["answer_probs"] = torch.nn.functional.pad(log_marginal.exp(), (self._num_special_answers, 0))
+        if targets is not None:
+            known = (targets >= 0).nonzero().squeeze(1)
+            losses = -log_marginal[known, targets[known]]
+            self._loss(losses)
+            output["loss"] = losses.sum() / max(1, len(losses))
+            output["item_scores"] = self._item_scores(log_marginal, targets, metadata)
+            self._accuracy(output["item_scores"])
+        return output
+
+    def _targets(self, answer: torch.Tensor) -> torch.Tensor:
+        """The answers' numbers without padding and the unknown answer, which are negative."""
+        return answer - self._num_special_answers
+
+    def _training_loss(
+        self,
+        queries: Callable[[torch.Tensor, LogLikelihood], AlignmentQueries],
+        log_probabilities: LogLikelihood,
+        targets: torch.Tensor,
+        query: torch.Tensor,
+        values: torch.Tensor,
+        region_mask: torch.Tensor,
+    ) -> torch.Tensor:
+        # Shape: (num_known,)
+        known = (targets >= 0).nonzero().squeeze(1)
+        if not len(known):
+            return query.sum() * 0  # something to go backward from
+
+        def log_likelihood(contexts: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+            items = known[numbers]
+            return log_probabilities(contexts, items).gather(1, targets[items].unsqueeze(1)).squeeze(1)
+
+        posterior_scores = None
+        if self._latent_alignment.inference_network is not None:
+            assert self._answer_embedding is not None
+            # Shape: (num_known, 1, num_regions)
+            posterior_scores = self._latent_alignment.inference_network(
+                values[known],
+                region_mask[known],
+                query[known],
+                self._answer_embedding(targets[known]).unsqueeze(1),
+                torch.ones_like(known, dtype=torch.bool).unsqueeze(1),
+            ).squeeze(1)
+        objective = self._latent_alignment.objective(queries(known, log_likelihood), posterior_scores)
+        return -objective.sum() / len(known)
+
+    def _item_scores(
+        self, log_marginal: torch.Tensor, targets: torch.Tensor, metadata: Optional[list[dict[str, Any]]]
+    ) -> torch.Tensor:
+        best = log_marginal.argmax(dim=-1)
+        if not metadata or "answer_scores" not in metadata[0]:
+            return (best == targets).float()
+        given = (self._answer_name(number) for number in best.tolist())
+        scores = [item["answer_scores"].get(answer, 0.0) for item, answer in zip(metadata, given, strict=True)]
+        return torch.tensor(scores, device=targets.device)
+
+    def _answer_name(self, number: int) -> str:
+        return self.vocab.get_token_from_index(number + self._num_special_answers, self._answer_namespace)
+
+    def make_output_human_readable(self, output_dict: dict[str, Any]) -> dict[str, Any]:
+        """
+        Adds "answer", the most probable one, and "probabilities", those of the most probable answers by name; cuts
+        the attention to the regions that there are, if the metadata is there to tell their number.
+        """
+        answer_probs = output_dict["answer_probs"][:, self._num_special_answers :]
+        top = answer_probs.topk(min(NUM_SHOWN_ANSWERS, answer_probs.size(1)))
+        output_dict["probabilities"] = [
+            {self._answer_name(number): probability for number, probability in zip(numbers, probabilities, strict=True)}
+            for numbers, probabilities in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        ]
+        output_dict["answer"] = [next(iter(probabilities)) for probabilities in output_dict["probabilities"]]
+        if "num_regions" in output_dict:
+            output_dict["question_to_regions_attention"] = [
+                weights[:, :number].detach().cpu().numpy()
+                for weights, number in zip(
+                    output_dict["question_to_regions_attention"], output_dict["num_regions"], strict=True
+                )
+            ]
+        return output_dict
+
+    def get_metrics(self, reset: bool = False) -> dict[str, float]:
+        """
+        Of what was evaluated: "accuracy", VQA's, the mean of "item_scores", and "perplexity", e to the mean of -log of
+        the answer's marginal probability. While the model trains, neither: most alignments do not compute the
+        marginal then.
+
+        How sparse and structured the attention is, by the names of `AttentionStatistics`:
+        "question_to_regions_zeros" and so on. What an attention learns of its regularization follows by the
+        attention's name: "attention_gamma", "attention_lam". Without `reset`, as AllenNLP asks after each batch, there
+        are of the statistics the zeros alone.
+        """
+        metrics = {}
+        if self._accuracy.count:
+            metrics["accuracy"] = self._accuracy.get_metric(reset)
+        if self._loss.count:
+            metrics["perplexity"] = torch.tensor(self._loss.get_metric(reset), dtype=torch.float64).exp().item()
+        return {
+            **metrics,
+            **{
+                f"question_to_regions_{name}": value
+                for name, value in self._attention_statistics.get_metric(reset).items()
+                if reset or name == "zeros"
+            },
+            **learned_regularization(self),
+        }

@@ -1,0 +1,111 @@
+import math
+from typing import Any, Optional
+
+import numpy as np
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.util import JsonDict
+from allennlp.data import Instance
+from allennlp.predictors import Predictor
+
+from regattn_allennlp.data.region_features import Regions, checked_boxes
+from regattn_allennlp.predictors.attention_predictor import Answer, AttentionPredictor
+from regattn_allennlp.visualization.attention_map import is_right_to_left
+from regattn_allennlp.visualization.equal_weights import equal_groups
+
+
+@Predictor.register("vqa")
+class VqaPredictor(AttentionPredictor):
+    """
+    Predicts from JSON lines with the key "question" and one of
+
+    - "image_id": the image's regions are those of the dataset reader's files, or the sample's: "validation-17";
+    - "regions": a list of numbers for each region, its features; besides, if wanted, "boxes": for each region its
+      [left, top, right, bottom] as fractions of the picture.
+
+    Each line of output has "answer"; "probabilities" of the most probable answers by name; "answer_probs" by the
+    vocabulary's numbers; "question_to_regions_attention", a list with the question's weights over the regions; and
+    "question_id", "image_id", "question", "question_tokens", "num_regions", "boxes", "region_names" and "image",
+    `null` where not known.
+
+    Registered as a `Predictor` with name "vqa".
+    """
+
+    required_keys = ("question",)
+
+    def predict(self, question: str, image_id: str) -> JsonDict:
+        """The answer to one question about an image whose regions the dataset reader knows."""
+        return self.predict_json({"question": question, "image_id": image_id})
+
+    def answer(self, prediction: JsonDict) -> Answer:
+        return Answer(prediction["answer"], prediction["probabilities"][prediction["answer"]])
+
+    def attention_map(self, prediction: JsonDict, direction: str) -> JsonDict:
+        """
+        What `visualization.attention_map` tells, with the question as the one row and the regions as the columns, by
+        their names or numbers from 1; besides
+
+        # Returns
+
+        boxes : `List[List[float]]`, optional
+            Of each region [left, top, right, bottom] as fractions of the picture.
+        image : `str`, optional
+            The path of the picture.
+        """
+        weights = prediction[f"{direction}_attention"]
+        names = prediction["region_names"] or [str(number) for number in range(1, len(weights[0]) + 1)]
+        return {
+            "rows": [prediction["question"]],
+            "columns": names,
+            "weights": weights,
+            "groups": [equal_groups(of_row) for of_row in weights],
+            "rowTitle": "question",
+            "columnTitle": "regions",
+            "rightToLeft": is_right_to_left(names),
+            "boxes": prediction["boxes"],
+            "image": prediction["image"],
+        }
+
+    def check_input(self, inputs: Any) -> None:
+        super().check_input(inputs)
+        self._regions(inputs)
+
+    def to_instance(self, inputs: JsonDict) -> Instance:
+        return self._dataset_reader.text_to_instance(
+            inputs["question"], image_id=inputs.get("image_id"), regions=self._regions(inputs)
+        )
+
+    def _regions(self, inputs: JsonDict) -> Regions:
+        if inputs.get("regions") is None:
+            image_id = inputs.get("image_id")
+            if image_id is None:
+                raise ConfigurationError(f'the key "image_id" or "regions" is missing; the keys are {sorted(inputs)}')
+            if isinstance(image_id, bool) or not isinstance(image_id, (int, str)):
+                raise ConfigurationError(f'"image_id" must be a number or a text, but is {image_id!r}')
+            regions = self._dataset_reader.regions_of(image_id)
+            given = f"image {image_id}"
+        else:
+            features = _numbers("regions", inputs["regions"])
+            boxes: Optional[np.ndarray] = None
+            if inputs.get("boxes") is not None:
+                boxes = checked_boxes(_numbers("boxes", inputs["boxes"]), len(features), 'wrong "boxes"')
+            regions = Regions(features, boxes)
+            given = '"regions"'
+        dim = regions.features.shape[1]
+        if dim != self._model.region_dim:
+            raise ConfigurationError(
+                f"the features of {given} have the dimension {dim}; the model takes {self._model.region_dim}"
+            )
+        return regions
+
+
+def _numbers(key: str, rows: Any) -> np.ndarray:
+    """Rows of finite numbers, at least one, all of the same length, in float32."""
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
+        raise ConfigurationError(f'"{key}" must be a list with a list of numbers for each region')
+    for number, row in enumerate(rows):
+        if len(row) != len(rows[0]):
+            raise ConfigurationError(f'"{key}": row {number} has {len(row)} numbers, row 0 has {len(rows[0])}')
+        for value in row:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ConfigurationError(f'"{key}": row {number} has {value!r} where a finite number is wanted')
+    return np.array(rows, dtype=np.float32)

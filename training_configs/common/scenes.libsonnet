@@ -1,0 +1,19 @@
+// The embedded sample of scenes: small enough to learn on a laptop in about a minute.
+local vqa = (import 'vqa.libsonnet').vqa;
+
+function(attention, latent_alignment={ type: 'soft' }) vqa(
+  attention=attention,
+  latent_alignment=latent_alignment,
+  reader={},
+  data={ train: 'sample:train', validation: 'sample:validation' },
+  region_dim=32,
+  word_dim=64,
+  question_dim=128,
+  value_dim=128,
+  dropout=0.0,
+  batch_size=64,
+  trainer={
+    num_epochs: 20,
+    optimizer: { type: 'adam', lr: 0.002 },
+  },
+)
