@@ -56,7 +56,7 @@ class InstanceStore(DatasetReader):
         if not hasattr(reader, "fingerprint"):
             raise ConfigurationError(
                 f'The data loader "cached" cannot tell when what {type(reader).__name__} reads changes: it has no '
-                'method fingerprint. Take the dataset reader "entailment" or the data loader "multiprocess".'
+                'method fingerprint. Take a dataset reader of this package or the data loader "multiprocess".'
             )
         self._reader = reader
         self.shuffle_seed: Optional[int] = None

@@ -104,18 +104,26 @@ class TableSource:
                 # A row without a label has -1 also where labels have names.
                 yield row, value if names is None or value in (None, -1) else names[value]
 
-    def texts(self, rows: Iterable[int], columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    def texts(
+        self, rows: Iterable[int], columns: Sequence[str], skip_empty: bool = False
+    ) -> Iterator[tuple[int, tuple[str, ...]]]:
         """
-        Yields the texts that each of the `rows` has in the `columns`.
+        Yields each of the `rows` with the texts that it has in the `columns`. One that lacks a text is a mistake, or
+        is skipped.
         """
         table = self.table.select_columns(list(dict.fromkeys(columns)))
         for group in lazy_groups_of(rows, BATCH_SIZE):
             batch = table[group]
             for row, *texts in zip(group, *(batch[column] for column in columns), strict=True):
-                for column, text in zip(columns, texts, strict=True):
-                    if not isinstance(text, str) or not text.strip():
-                        raise _not_a_text(self.location(row), column, text)
-                yield tuple(texts)
+                wrong = [
+                    (column, text)
+                    for column, text in zip(columns, texts, strict=True)
+                    if not isinstance(text, str) or not text.strip()
+                ]
+                if not wrong:
+                    yield row, tuple(texts)
+                elif not skip_empty or any(not isinstance(text, str | None) for _, text in wrong):
+                    raise _not_a_text(self.location(row), *wrong[0])
 
     @property
     def fingerprint(self) -> str:
@@ -340,24 +348,23 @@ def _missing_header(name: str, path: str, wanted: _Wanted) -> tuple[str, ...] | 
     """What the columns of a table are called whose first line does not say so; `None` if it does."""
     if wanted.header or _suffix(name) not in TABLE_ROWS:
         return None
-    fields = next((fields for _, fields in TABLE_ROWS[_suffix(name)](name, path) if fields), [])
-    roles = wanted.kind.roles
-    without_gold = roles[:-1]
-    # Without the gold answers' column it is a header only if it cannot be a row: a file is to be read in the same way
-    # whether they are needed or not.
-    may_be_a_row = len(fields) == len(roles)
-    if wanted.header is None and _columns_among(fields, wanted, needs_gold=wanted.needs_gold or may_be_a_row):
+    fields = next((fields for _, fields in TABLE_ROWS[_suffix(name)](name, path) if fields), None)
+    if fields is None:
         return None
-    if may_be_a_row:
-        return roles
-    if len(fields) == len(without_gold) and not wanted.needs_gold:
-        return without_gold
-    if wanted.header is False and fields:
+    roles = wanted.kind.roles
+    header = roles[:-1] if len(fields) < len(roles) and not wanted.needs_gold else roles
+    is_row = len(fields) == len(header)
+    if wanted.header is False and not is_row:
         raise ConfigurationError(
             f"{name}: {len(fields)} fields {fields} in the first line, where without a header there are to be "
-            f"{len(roles)}: {', '.join(roles)}."
+            f"{len(header)}: {', '.join(header)}."
         )
-    return None
+    if wanted.header is None:
+        # Where it could be a pair, it is a header only by all its columns, also if the gold answers are not needed: a
+        # file is to be read in the same way for both.
+        names_columns = _columns_among(fields, wanted, wanted.needs_gold or len(fields) == len(roles)) is not None
+        is_row = is_row and not names_columns and _columns_among(header, wanted, wanted.needs_gold) is not None
+    return header if is_row else None
 
 
 def _json_records(name: str, path: str) -> Records:

@@ -166,6 +166,11 @@ class AttentionalSeq2Seq(AttentionModel):
             raise ConfigurationError(
                 f'"num_best" must be from 1 to the beam\'s size, {self._beam_search.beam_size}, but is {num_best}'
             )
+        if self._beam_search.beam_size > num_tokens:
+            raise ConfigurationError(
+                f"The beam's size, {self._beam_search.beam_size}, must be at most the number of tokens in the "
+                f'vocabulary\'s namespace "{target_namespace}", {num_tokens}.'
+            )
         self._num_best = num_best
         if target_units not in get_args(TokenUnit):
             raise ConfigurationError(f'"target_units" must be one of {get_args(TokenUnit)}, but is "{target_units}"')
@@ -345,6 +350,7 @@ class AttentionalSeq2Seq(AttentionModel):
 
         return of_all if targets is None else in_pieces
 
+    @torch.no_grad()
     def _predict(self, memory: Memory) -> dict[str, torch.Tensor]:
         batch_size, source_length = memory.mask.size()
         start = torch.full((batch_size,), self._start_index, device=memory.mask.device)
@@ -405,12 +411,12 @@ class AttentionalSeq2Seq(AttentionModel):
         "attention", each token's weights over the source's. "target_to_source_attention" is left for the true target's
         words.
         """
-        attention = output_dict.pop("target_to_source_attention")
+        of_target = output_dict.pop("target_to_source_attention")
         if "target_tokens" in output_dict:
             output_dict["target_to_source_attention"] = [
                 weights[: len(target), : len(source)].detach().cpu().numpy()
                 for weights, target, source in zip(
-                    attention, output_dict["target_tokens"], output_dict["source_tokens"], strict=True
+                    of_target, output_dict["target_tokens"], output_dict["source_tokens"], strict=True
                 )
             ]
         if "predicted_ids" in output_dict:

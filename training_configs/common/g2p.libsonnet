@@ -16,5 +16,5 @@ function(attention, latent_alignment={ type: 'soft' }) common.sequence_pairs(
     optimizer: { type: 'adam', lr: 0.003 },
     learning_rate_scheduler: { type: 'cosine', t_initial: num_epochs },
   },
-  model={ latent_alignment: latent_alignment },
+  model={ latent_alignment: latent_alignment, beam_search: { beam_size: 5, max_steps: 60 } },
 )

@@ -116,7 +116,7 @@ class EntailmentDatasetReader(TableDatasetReader):
         source = self._open(file_path)
         for group in lazy_groups_of(self._own_share(self._labelled_rows(source)), BATCH_SIZE):
             rows, labels = zip(*group, strict=True)
-            for (premise, hypothesis), label in zip(source.texts(rows, source.columns[:-1]), labels, strict=True):
+            for (_, (premise, hypothesis)), label in zip(source.texts(rows, source.columns[:-1]), labels, strict=True):
                 yield self.text_to_instance(premise, hypothesis, label)
 
     def read_examples(self, file_path: str | PathLike) -> Iterator[Example]:
@@ -127,7 +127,7 @@ class EntailmentDatasetReader(TableDatasetReader):
         for group in lazy_groups_of(source.gold(), BATCH_SIZE):
             rows, values = zip(*group, strict=True)
             texts = source.texts(rows, source.columns[:-1])
-            for (premise, hypothesis), row, value in zip(texts, rows, values, strict=True):
+            for (row, (premise, hypothesis)), value in zip(texts, values, strict=True):
                 unlabelled = value is None or str(value).strip() == ""
                 label = None if unlabelled else self._label(source, row, value)
                 yield Example({"premise": premise, "hypothesis": hypothesis}, label)

@@ -15,7 +15,7 @@ import regattn_allennlp.data.transformers_compatibility  # noqa: F401  (for the 
 from regattn_allennlp.data.dataset_readers.table_dataset_reader import TableDatasetReader
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.data.sample_pronunciations import sample_pronunciations
-from regattn_allennlp.data.table_source import RowKind
+from regattn_allennlp.data.table_source import RowKind, TableSource
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,9 @@ class SequencePairsDatasetReader(TableDatasetReader):
     max_source_tokens, max_target_tokens : `int`, optional (default=`None`)
         Of longer texts the first so many tokens are taken, as is usual with the articles of CNN/DailyMail. The number
         of texts that were cut is logged. What the metadata has of a text is not cut, its tokens are.
+    skip_empty : `bool`, optional (default=`False`)
+        Whether pairs that lack a source or a target, of which large corpora of translations have some, are skipped
+        while reading, and their number is logged; otherwise such a pair is a mistake.
 
     # Raises
 
@@ -105,6 +108,7 @@ class SequencePairsDatasetReader(TableDatasetReader):
         header: Optional[bool] = None,
         max_source_tokens: Optional[int] = None,
         max_target_tokens: Optional[int] = None,
+        skip_empty: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(manual_distributed_sharding=True, manual_multiprocess_sharding=True, **kwargs)
@@ -120,12 +124,12 @@ class SequencePairsDatasetReader(TableDatasetReader):
                 raise ConfigurationError(f"{name} must be 1 or more, but is {maximum}.")
         self._max_source_tokens = max_source_tokens
         self._max_target_tokens = max_target_tokens
+        self._skip_empty = skip_empty
 
     def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
         source = self._open(file_path)
         number_cut: Counter[str] = Counter()
-        texts = source.texts(self._own_share(source.rows), source.columns)
-        for row, (source_text, target_text) in zip(self._own_share(source.rows), texts, strict=True):
+        for row, (source_text, target_text) in self._own_pairs(source):
             try:
                 yield self._instance(source_text, target_text, number_cut)
             except ConfigurationError as error:
@@ -134,12 +138,28 @@ class SequencePairsDatasetReader(TableDatasetReader):
             # Each of several processes has its own share, and reports of that.
             logger.info("Cut %d %ss of %s to max_%s_tokens.", number, role, source.name, role)
 
+    def _own_pairs(self, source: TableSource) -> Iterator[tuple[int, tuple[str, ...]]]:
+        if not self._skip_empty:
+            return source.texts(self._own_share(source.rows), source.columns)
+        # Each process has to go through all the texts, for the shares to be of the same size.
+        return self._own_share(self._pairs_with_texts(source))
+
+    def _pairs_with_texts(self, source: TableSource) -> Iterator[tuple[int, tuple[str, ...]]]:
+        number_skipped = len(source.rows)
+        for pair in source.texts(source.rows, source.columns, skip_empty=True):
+            number_skipped -= 1
+            yield pair
+        worker_info = self.get_worker_info()
+        if number_skipped and (worker_info is None or worker_info.id == 0):
+            logger.info("Skipped %d pairs without a source or a target in %s.", number_skipped, source.name)
+
     def read_examples(self, file_path: str | PathLike) -> Iterator[Example]:
         """
         Yields all pairs as they stand in the source, also those without a target, and of sources that have no targets.
         """
         source = self._open(file_path, needs_gold=False)
-        for (text,), (_, target) in zip(source.texts(source.rows, source.columns[:1]), source.gold(), strict=True):
+        texts = source.texts(source.rows, source.columns[:1])
+        for (_, (text,)), (_, target) in zip(texts, source.gold(), strict=True):
             yield Example({"source": text}, target if target and target.strip() else None)
 
     def text_to_instance(self, source: str, target: Optional[str] = None) -> Instance:  # type: ignore[override]

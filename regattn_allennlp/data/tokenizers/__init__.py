@@ -1,2 +1,3 @@
 from regattn_allennlp.data.tokenizers.join_tokens import join_tokens as join_tokens
+from regattn_allennlp.data.tokenizers.sentencepiece_tokenizer import SentencepieceTokenizer as SentencepieceTokenizer
 from regattn_allennlp.data.tokenizers.spacy_language_tokenizer import SpacyLanguageTokenizer as SpacyLanguageTokenizer

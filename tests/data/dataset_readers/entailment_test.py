@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertTokenizerFast
 
 import regattn_allennlp.data.dataset_readers  # noqa: F401  (registers the reader)
+from regattn_allennlp.data.example import Example
 
 PAIRS = [
     ("Two women are hugging.", "Women are close to each other.", "entailment"),
@@ -273,6 +274,25 @@ def test_configured_columns_win_over_the_known_ones(tmp_path):
     record = {"premise": "no", "hypothesis": "b", "label": "no", "context": "a", "verdict": "neutral"}
     path = write_json_lines(tmp_path / "pairs.jsonl", [record])
     assert read(path, premise_column="context", label_column="verdict") == [("a", "b", "neutral")]
+
+
+# ---- items as they stand in the source ----
+
+
+def test_examples_with_and_without_labels(tmp_path):
+    pairs = [*PAIRS, ("a", "b", "-"), ("c", "d", None), ("e", "f", "ENTAILMENT")]
+    path = write_json_lines(tmp_path / "pairs.jsonl", as_records(pairs))
+    expected = [*(label for _, _, label in PAIRS), None, None, "entailment"]
+    assert list(reader().read_examples(str(path))) == [
+        Example({"premise": premise, "hypothesis": hypothesis}, gold)
+        for (premise, hypothesis, _), gold in zip(pairs, expected, strict=True)
+    ]
+
+
+def test_examples_of_a_source_without_labels(tmp_path):
+    path = write_json_lines(tmp_path / "pairs.jsonl", [{"premise": "a", "hypothesis": "b"}])
+    assert list(reader().read_examples(path)) == [Example({"premise": "a", "hypothesis": "b"}, None)]
+    assert "no known layout of premise, hypothesis and label" in error_of(path)
 
 
 # ---- what is wrong with the data ----

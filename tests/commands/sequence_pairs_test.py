@@ -1,0 +1,79 @@
+"""Every config of sequence_pairs trains, evaluates and predicts by the `allennlp` command line."""
+
+import json
+
+import pytest
+from allennlp.common import Params
+
+import regattn_allennlp.config_variables  # noqa: F401  (the configs read the environment)
+from tests.conftest import PROJECT_ROOT
+
+TASKS = {"g2p": ["exact_match"], "translation": ["bleu", "chrf"], "summarization": ["rouge-1", "rouge-2", "rouge-l"]}
+CONFIGS = sorted(path for task in TASKS for path in PROJECT_ROOT.glob(f"training_configs/{task}/*.jsonnet"))
+ATTENTIONS = {"softmax", "sparsemax", "fusedmax", "oscarmax"}
+ALIGNMENTS = {
+    "exact", "hard", "variational_enumeration", "variational_reinforce", "variational_gumbel_softmax",
+    "variational_wake_sleep", "dirichlet",
+}  # fmt: skip
+INCLUDE = ("--include-package", "regattn_allennlp")
+PAIRS = [("ein Hund schläft .", "a dog sleeps ."), ("zwei Katzen", "two cats"), ("ein Mann liest", "a man reads")]
+
+
+def row(task: str, source: str, target: str) -> dict:
+    if task == "translation":
+        return {"translation": {"de": source, "en": target}}
+    return (
+        {"article": source, "highlights": target} if task == "summarization" else {"source": source, "target": target}
+    )
+
+
+def names(task: str) -> set[str]:
+    return {path.stem for path in CONFIGS if path.parent.name == task}
+
+
+def test_there_is_a_config_for_each_attention_and_each_alignment():
+    assert names("translation") == names("summarization") == ATTENTIONS
+    assert names("g2p") == ATTENTIONS | ALIGNMENTS
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_configs_differ_in_the_attention_or_the_alignment_alone(task):
+    configs = {path.stem: Params.from_file(path).as_dict()["model"] for path in CONFIGS if path.parent.name == task}
+    for name, model in configs.items():
+        if name in ATTENTIONS:
+            assert model.pop("attention")["type"] == name
+            model.pop("latent_alignment", None)
+        else:
+            alignment = model.pop("latent_alignment")
+            assert "_".join(alignment[key] for key in ("type", "estimator") if key in alignment) == name
+            assert model.pop("attention")["type"] == "softmax"
+    assert all(model == configs["softmax"] for model in configs.values())
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_config_trains_evaluates_and_predicts(allennlp, config, tmp_path):
+    task = config.parent.name
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row(task, *pair)) + "\n" for pair in PAIRS))
+    overrides = {
+        "train_data_path": str(data),
+        "validation_data_path": str(data),
+        "trainer.num_epochs": 1,
+        "model.beam_search": {"type": "beam_search", "beam_size": 4, "max_steps": 5},
+        "dataset_reader.config_name": None,
+    }
+    run = tmp_path / "run"
+    allennlp("train", config, "-s", run, "--overrides", json.dumps(overrides), *INCLUDE)
+    allennlp("evaluate", run / "model.tar.gz", data, "--output-file", tmp_path / "metrics.json", *INCLUDE)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics.keys() >= {*TASKS[task], "perplexity", "loss", "target_to_source_zeros"}
+    validated = json.loads((run / "metrics.json").read_text())
+    assert all(validated[f"best_validation_{name}"] == pytest.approx(metrics[name], rel=1e-4) for name in TASKS[task])
+    assert validated["best_validation_perplexity"] == pytest.approx(metrics["perplexity"], rel=1e-4)
+
+    (tmp_path / "input.jsonl").write_text('{"source": "ein Hund liest"}\n')
+    allennlp(
+        "predict", run / "model.tar.gz", tmp_path / "input.jsonl", "--output-file", tmp_path / "predictions", *INCLUDE
+    )  # fmt: skip
+    (prediction,) = [json.loads(line) for line in (tmp_path / "predictions").read_text().splitlines()]
+    assert prediction["source_tokens"] == ["ein", "Hund", "liest"]
