@@ -11,8 +11,8 @@ Each question has exactly one answer, which one region tells:
   only object that is so;
 * "where is the red square?": the quarter of the picture, "top left", of an object that is clearly in one of them;
 * "what color is the leftmost thing?", also rightmost, highest and lowest, if it is so by a clear distance;
-* "is there a star?", "is there a blue triangle?", yes or no as often. Where there is no blue triangle, there are a blue
-  thing and a triangle.
+* "is there a star?", "is there a blue triangle?", yes or no about as often. Where there is no blue
+  triangle, there are a blue thing and a triangle.
 
 The training split is drawn with seed 20301 and the validation split with seed 20302. Scenes of the two differ not in
 the boxes alone: no two have the same shapes, colors and sizes.
@@ -140,7 +140,11 @@ def _descriptions(objects: tuple[SceneObject, ...], one: SceneObject, asked: str
     return [said for said in descriptions if any(said) and sum(map(said.fits, objects)) == 1]
 
 
-ATTRIBUTE_QUESTIONS = {"color": "what color is the {}?", "shape": "what shape is the {}?", "size": "how large is the {}?"}
+ATTRIBUTE_QUESTIONS = {
+    "color": "what color is the {}?",
+    "shape": "what shape is the {}?",
+    "size": "how large is the {}?",
+}
 
 
 def _about_attribute(rng: random.Random, objects: tuple[SceneObject, ...]) -> tuple[str, str] | None:

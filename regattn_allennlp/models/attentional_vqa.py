@@ -269,7 +269,10 @@ class AttentionalVqa(AttentionModel):
         answer_probs = output_dict["answer_probs"][:, self._num_special_answers :]
         top = answer_probs.topk(min(NUM_SHOWN_ANSWERS, answer_probs.size(1)))
         output_dict["probabilities"] = [
-            {self._answer_name(number): probability for number, probability in zip(numbers, probabilities, strict=True)}
+            {
+                self._answer_name(number): probability
+                for number, probability in zip(numbers, probabilities, strict=True)
+            }
             for numbers, probabilities in zip(top.indices.tolist(), top.values.tolist(), strict=True)
         ]
         output_dict["answer"] = [next(iter(probabilities)) for probabilities in output_dict["probabilities"]]

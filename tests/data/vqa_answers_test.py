@@ -24,9 +24,9 @@ def test_scores_are_the_mean_over_the_ten_groups_of_nine(answers):
 
 @pytest.mark.parametrize("count, score", [(1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (10, 1.0)])
 def test_what_so_many_of_ten_people_are_worth(count, score):
-    assert answer_scores(["yes"] * count + [f"other {number}" for number in range(10 - count)])["yes"] == pytest.approx(
-        score
-    )
+    assert answer_scores(["yes"] * count + [f"other {number}" for number in range(10 - count)])[
+        "yes"
+    ] == pytest.approx(score)
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=6))

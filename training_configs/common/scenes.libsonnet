@@ -2,7 +2,8 @@
 local vqa = (import 'vqa.libsonnet').vqa;
 
 function(attention, latent_alignment={ type: 'soft' }) vqa(
-  attention=attention,
+  // Unscaled, the products of so many numbers would make the attention one-hot before it learned anything.
+  attention=attention { similarity: { type: 'scaled_dot_product' } },
   latent_alignment=latent_alignment,
   reader={},
   data={ train: 'sample:train', validation: 'sample:validation' },
@@ -13,7 +14,7 @@ function(attention, latent_alignment={ type: 'soft' }) vqa(
   dropout=0.0,
   batch_size=64,
   trainer={
-    num_epochs: 20,
+    num_epochs: 16,
     optimizer: { type: 'adam', lr: 0.002 },
   },
 )

@@ -1,5 +1,8 @@
 // Training of the model that answers questions about images; all but the attention, the alignment and the data.
 {
+  // A question has one answer to align: there are no others to encode it with.
+  inference_network:: { encode_targets: false },
+
   // attention, latent_alignment: the blocks of the model
   // reader: fields of the dataset reader besides its type
   // data: {train, validation} paths as the "vqa" reader takes them
@@ -46,10 +49,10 @@
         type: 'attentional_vqa',
         text_field_embedder: { token_embedders: { tokens: { embedding_dim: word_dim } } },
         question_encoder: { type: 'gru', input_size: word_dim, hidden_size: question_dim },
-        region_feedforward: feedforward(region_dim),
-        query_feedforward: feedforward(question_dim) + { activations: 'linear' },
+        region_feedforward: feedforward(region_dim) { activations: 'tanh' },
+        query_feedforward: feedforward(question_dim) { activations: 'linear' },
         attention: attention,
-        question_feedforward: feedforward(question_dim),
+        question_feedforward: feedforward(question_dim) { activations: 'linear' },
         classifier_feedforward: feedforward(value_dim),
         latent_alignment: latent_alignment,
         dropout: dropout,

@@ -147,25 +147,18 @@ def test_features_are_not_kept(questions, features):
 
 
 @pytest.mark.parametrize("loader", [MultiProcessDataLoader, CachedDataLoader])
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
-def test_worker_processes_open_the_files_themselves(questions, features, loader, start_method):
+def test_worker_processes_open_the_files_themselves(questions, features, loader):
     vqa = reader(features)
     read_here = list(vqa.read(str(questions)))
     for instance in read_here:
         instance["regions"].array()  # this process has the file open, too
-    if loader is CachedDataLoader:
-        data = loader(vqa, str(questions), batch_size=1, num_workers=2, quiet=True)
-    else:
-        data = loader(
-            vqa, str(questions), batch_size=1, num_workers=2, max_instances_in_memory=4, start_method=start_method
-        )
+    streaming = {"max_instances_in_memory": 4} if loader is MultiProcessDataLoader else {}
+    data = loader(vqa, str(questions), batch_size=1, num_workers=2, quiet=True, **streaming)
     data.index_with(Vocabulary.from_instances(read_here))
     found = {batch["metadata"][0]["question_id"]: batch["regions"][0] for batch in data}
     assert found.keys() == {70, 71, 120}
-    for number, question in zip(found, [70, 71, 120], strict=False):
-        del number
-        image_id = "7" if question < 100 else "12"
-        torch.testing.assert_close(found[question], torch.from_numpy(features_of(image_id)))
+    for question, regions in found.items():
+        torch.testing.assert_close(regions, torch.from_numpy(features_of("7" if question < 100 else "12")))
 
 
 def test_an_image_in_the_second_file_is_found(questions, tmp_path):

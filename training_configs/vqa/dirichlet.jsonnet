@@ -1,0 +1,7 @@
+local scenes = import '../common/scenes.libsonnet';
+local inference_network = (import '../common/vqa.libsonnet').inference_network;
+
+scenes(
+  { type: 'softmax', gamma: 1.0 },
+  { type: 'dirichlet', inference_network: inference_network },
+)

@@ -1,0 +1,3 @@
+local scenes = import '../common/scenes.libsonnet';
+
+scenes({ type: 'softmax', gamma: 1.0 }, { type: 'exact' })

@@ -1,0 +1,3 @@
+local scenes = import '../common/scenes.libsonnet';
+
+scenes({ type: 'sparsemax', gamma: 1.0 })
