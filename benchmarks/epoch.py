@@ -1,10 +1,11 @@
 """
-What an attention costs in training: an epoch of each of the four configs in training_configs/snli, side by side. All
-four models see each batch of training pairs one after the other, in turn from another model on, so that they meet the
-same conditions on the machine. Prints the seconds of an epoch's training steps, the ratio to softmax's, and the ratio
-with what all spend alike on making the batches.
+What an attention, or an alignment, costs in training: an epoch of each of several configs, side by side. All models
+see each batch one after the other, in turn from another model on, so that they meet the same conditions on the
+machine. Prints the seconds of an epoch's training steps, the ratio to the first config's, and the ratio with what all
+spend alike on making the batches. The configs must read the same data in the same way.
 
-    python benchmarks/epoch.py snli_1.0_dev.jsonl
+    python benchmarks/epoch.py training_configs/snli/{softmax,sparsemax,fusedmax,oscarmax}.jsonnet \\
+        --train snli_1.0_dev.jsonl
 """
 
 import argparse
@@ -21,27 +22,35 @@ from allennlp.data import DataLoader, DatasetReader, Vocabulary
 from allennlp.models import Model
 from allennlp.training.optimizers import Optimizer
 
-CONFIGS = Path(__file__).parent.parent / "training_configs" / "snli"
-ATTENTIONS = ("softmax", "sparsemax", "fusedmax", "oscarmax")
+import regattn_allennlp.config_variables  # noqa: F401  (the configs read the environment)
+
+SHARED_BLOCKS = ("dataset_reader", "data_loader", "vocabulary")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", help="training pairs, as the dataset reader takes them")
+    parser.add_argument("configs", nargs="+", help="the first is what the others are compared with")
+    parser.add_argument("--train", help="training data, as the dataset reader takes it (default: the first config's)")
     parser.add_argument("--epochs", type=int, default=3, help="measured ones, after one that is not (default: 3)")
+    parser.add_argument("--overrides", default="", help="change all configs, as in `allennlp train`: a JSON object")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     import_module_and_submodules("regattn_allennlp")
 
-    configs = {name: Params.from_file(CONFIGS / f"{name}.jsonnet") for name in ATTENTIONS}
-    first = configs["softmax"].duplicate()
+    configs = {Path(path).stem: Params.from_file(path, arguments.overrides) for path in arguments.configs}
+    names = list(configs)
+    first = configs[names[0]].duplicate()
+    for name, config in configs.items():
+        for block in SHARED_BLOCKS:
+            if config.as_dict(quiet=True).get(block) != first.as_dict(quiet=True).get(block):
+                parser.error(f'{name} and {names[0]} differ in "{block}"')
     prepare_environment(first)
     loader = DataLoader.from_params(
         first.pop("data_loader"),
         reader=DatasetReader.from_params(first.pop("dataset_reader")),
-        data_path=arguments.train,
+        data_path=arguments.train or first.pop("train_data_path"),
     )
-    vocab = Vocabulary.from_instances(loader.iter_instances())
+    vocab = Vocabulary.from_params(first.pop("vocabulary", {}), instances=loader.iter_instances())
     loader.index_with(vocab)
     models, optimizers = {}, {}
     for name, config in configs.items():
@@ -50,10 +59,10 @@ def main() -> None:
         optimizers[name] = Optimizer.from_params(config["trainer"].pop("optimizer"), model_parameters=parameters)
 
     loading: list[float] = []
-    seconds: dict[str, list[float]] = {name: [] for name in ATTENTIONS}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
     for epoch in range(1 + arguments.epochs):
         loading_this_epoch = 0.0
-        this_epoch = dict.fromkeys(ATTENTIONS, 0.0)
+        this_epoch = dict.fromkeys(names, 0.0)
         batches = iter(loader)
         for number in itertools.count():
             start = time.perf_counter()
@@ -61,8 +70,8 @@ def main() -> None:
             loading_this_epoch += time.perf_counter() - start
             if batch is None:
                 break
-            first_one = number % len(ATTENTIONS)
-            for name in ATTENTIONS[first_one:] + ATTENTIONS[:first_one]:
+            first_one = number % len(names)
+            for name in names[first_one:] + names[:first_one]:
                 start = time.perf_counter()
                 optimizers[name].zero_grad()
                 models[name](**batch)["loss"].backward()
@@ -70,18 +79,18 @@ def main() -> None:
                 this_epoch[name] += time.perf_counter() - start
         if epoch > 0:  # the first compiles, and fills the cache
             loading.append(loading_this_epoch)
-            for name in ATTENTIONS:
+            for name in names:
                 seconds[name].append(this_epoch[name])
 
     print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, {arguments.epochs} x {number} batches")
     print(f"making the batches: {statistics.median(loading):.2f} s an epoch\n")
-    print("| attention | training steps (s) | / softmax | / softmax, with making the batches |")
+    print(f"| config | training steps (s) | / {names[0]} | / {names[0]}, with making the batches |")
     print("| --- | --- | --- | --- |")
-    for name in ATTENTIONS:
-        steps = statistics.median(own / other for own, other in zip(seconds[name], seconds["softmax"], strict=True))
+    for name in names:
+        steps = statistics.median(own / other for own, other in zip(seconds[name], seconds[names[0]], strict=True))
         whole = statistics.median(
             (own + load) / (other + load)
-            for own, other, load in zip(seconds[name], seconds["softmax"], loading, strict=True)
+            for own, other, load in zip(seconds[name], seconds[names[0]], loading, strict=True)
         )
         print(f"| {name} | {statistics.median(seconds[name]):.2f} | {steps:.3f} | {whole:.3f} |")
 
