@@ -53,7 +53,9 @@ def test_an_attention_is_named_by_what_it_is_given():
 
 def test_configs_times_attentions_times_seeds():
     overrides = '{"trainer.num_epochs": 1}'
-    variants = make_variants([CONFIG], ["softmax", "{type: 'fusedmax', lam: [0.1, 0.2]}"], [1, 2], overrides, FOLDER)
+    variants = make_variants(
+        [CONFIG], ["softmax", "{type: 'fusedmax', lam: [0.1, 0.2]}"], [], [1, 2], overrides, FOLDER
+    )
     assert [variant.name for variant in variants] == ["softmax", "fusedmax lam=0.1", "fusedmax lam=0.2"]
     for variant in variants:
         assert [trial.seed for trial in variant.trials] == [1, 2]
@@ -128,3 +130,44 @@ def test_a_config_without_attention_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model": {"type": "bert"}}')
     with pytest.raises(ConfigurationError, match='no block "attention"'):
         make_variants([str(tmp_path / "config.json")], ["softmax"], [], [1], "", FOLDER)
+
+
+G2P = str(PROJECT_ROOT / "training_configs" / "g2p" / "softmax.jsonnet")
+
+
+def test_each_alignment_is_combined_with_each_attention():
+    variants = make_variants(
+        [G2P], ["softmax", '{"type": "fusedmax", "lam": 0.1}'],
+        ["exact", '{"type": "variational", "estimator": ["enumeration", "reinforce"]}'], [1], "", FOLDER,
+    )  # fmt: skip
+    alignments = ("exact", "variational estimator=enumeration", "variational estimator=reinforce")
+    assert [variant.name for variant in variants] == [
+        f"{attention}, {alignment}" for attention in ("softmax", "fusedmax lam=0.1") for alignment in alignments
+    ]
+    assert len({variant.trials[0].folder for variant in variants}) == 6
+    for variant in variants:
+        model = variant.trials[0].config["model"]
+        # The blocks are replaced as a whole: nothing of the config's own stays in them.
+        assert model["attention"] in ({"type": "softmax"}, {"type": "fusedmax", "lam": 0.1})
+        assert model["latent_alignment"] == variant.latent_alignment
+        assert model["latent_alignment"].keys() <= {"type", "estimator"}
+    alone = make_variants([G2P], [], ["hard"], [1], "", FOLDER)
+    assert [variant.name for variant in alone] == ["softmax gamma=1, hard"]
+
+
+@pytest.mark.parametrize(
+    "sources, alignments, message",
+    [
+        ([CONFIG], ["exact"], "--latent-alignment: the model of .*regularized_decomposable_attention, takes none"),
+        ([G2P], ['{"estimator": "enumeration"}'], '--latent-alignment .* needs a "type"'),
+        ([G2P], ["exact", "exact"], "softmax gamma=1, exact.* is given twice"),
+    ],
+)
+def test_alignments_that_do_not_fit_are_named(sources, alignments, message):
+    with pytest.raises(ConfigurationError, match=message):
+        make_variants(sources, [], alignments, [1], "", FOLDER)
+
+
+def test_alignments_are_for_configs(archive):
+    with pytest.raises(ConfigurationError, match="--latent-alignment needs a config to train"):
+        make_variants([str(archive)], [], ["exact"], [1], "", FOLDER)

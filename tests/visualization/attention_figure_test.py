@@ -79,7 +79,7 @@ def test_the_image_is_below_the_regions_and_keeps_its_shape(tmp_path):
     extent = axes.get_window_extent()
     assert extent.width / extent.height == pytest.approx(2)
     assert (axes.images[0].get_array()[0, 0] == [10, 200, 30]).all()
-    with pytest.raises(ConfigurationError, match="no_such.png"):
+    with pytest.raises(ConfigurationError, match=r"no_such\.png"):
         attention_figure(["one"], [region_map([1.0, 0, 0], BOXES, image=str(tmp_path / "no_such.png"))])
 
 
