@@ -1,4 +1,6 @@
-"""How VQA v2 compares answers: what is taken for the same answer, and what an answer is worth (visualqa.org/evaluation)."""
+"""
+How VQA v2 compares answers (visualqa.org/evaluation): what is taken for the same answer, and what an answer is worth.
+"""
 
 import re
 from collections import Counter
@@ -10,13 +12,12 @@ DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(NUMBER
 ARTICLES = ("a", "an", "the")
 
 # Words that are no words without their apostrophe. "its", "were", "well" and the like are words, and are left alone.
-_CONTRACTIONS = (
-    "ain't aren't can't couldn't didn't doesn't don't hadn't hasn't haven't isn't mightn't mustn't needn't oughtn't "
-    "shan't shouldn't wasn't weren't won't wouldn't "
-    "could've might've must've should've would've i've they've we've you've who've "
-    "i'm they're you're who're that's there's what's where's who's how's when's he's she's here's "
-    "it'll that'll they'll you'll who'll it'd that'd they'd you'd o'clock ma'am y'all"
-).split()
+_CONTRACTIONS = """
+    ain't aren't can't couldn't didn't doesn't don't hadn't hasn't haven't isn't mightn't mustn't needn't
+    oughtn't shan't shouldn't wasn't weren't won't wouldn't could've might've must've should've would've i've
+    they've we've you've who've i'm they're you're who're that's there's what's where's who's how's when's he's
+    she's here's it'll that'll they'll you'll who'll it'd that'd they'd you'd o'clock ma'am y'all
+""".split()  # noqa: SIM905  (a list would be twenty lines)
 WITH_APOSTROPHE = {word.replace("'", ""): word for word in _CONTRACTIONS}
 
 # An answer is right if three other people gave it.

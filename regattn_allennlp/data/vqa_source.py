@@ -164,8 +164,9 @@ def _rows(files: tuple[tuple[str, str], ...]) -> Iterator[dict[str, Any]]:
         for annotation in _entries(name, path, "annotations", {"question_id": int}):
             answers[annotation["question_id"]] = _answers(f"{name}, question {annotation['question_id']}", annotation)
     wanted = {"question_id": int, "image_id": (int, str), "question": str}
-    number = -1
-    for number, entry in enumerate(_entries(questions_name, questions_path, "questions", wanted)):
+    is_empty = True
+    for entry in _entries(questions_name, questions_path, "questions", wanted):
+        is_empty = False
         location = f"{questions_name}, question {entry['question_id']} (image {entry['image_id']})"
         if not entry["question"].strip():
             raise ConfigurationError(f'{location}: "question" is {entry["question"]!r}, and should be a sentence.')
@@ -175,7 +176,7 @@ def _rows(files: tuple[tuple[str, str], ...]) -> Iterator[dict[str, Any]]:
         given, answer = answers.get(entry["question_id"], (None, None))
         row = {name: entry[name] for name in wanted}
         yield {**row, "image_id": str(entry["image_id"]), "answers": given, "answer": answer}
-    if number < 0:
+    if is_empty:
         raise ConfigurationError(f"{questions_name}: the file holds no questions.")
 
 
@@ -203,11 +204,12 @@ def _answers(location: str, annotation: dict[str, Any]) -> tuple[list[str], str]
     entries = annotation.get("answers") or []
     right = annotation.get("multiple_choice_answer")
     given = [entry.get("answer") if isinstance(entry, dict) else None for entry in entries] or [right]
-    if right is None and all(given):
-        right = max(given, key=given.count)
-    if not all(isinstance(answer, str) for answer in (*given, right)):
+    texts = [answer for answer in given if isinstance(answer, str)]
+    if right is None and texts:
+        right = max(texts, key=texts.count)
+    if len(texts) < len(given) or not isinstance(right, str):
         raise ConfigurationError(
             f'{location}: wanted is "answers": [{{"answer": ...}}, ...] or "multiple_choice_answer", or both; the '
             f"annotation is {str(annotation)[:200]}"
         )
-    return given, right
+    return texts, right

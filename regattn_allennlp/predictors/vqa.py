@@ -24,8 +24,7 @@ class VqaPredictor(AttentionPredictor):
 
     Each line of output has "answer"; "probabilities" of the most probable answers by name; "answer_probs" by the
     vocabulary's numbers; "question_to_regions_attention", a list with the question's weights over the regions; and
-    "question_id", "image_id", "question", "question_tokens", "num_regions", "boxes", "region_names" and "image",
-    `null` where not known.
+    "image_id", "question", "question_tokens", "num_regions", "boxes", "region_names" and "image", empty where not known.
 
     Registered as a `Predictor` with name "vqa".
     """
@@ -61,8 +60,8 @@ class VqaPredictor(AttentionPredictor):
             "rowTitle": "question",
             "columnTitle": "regions",
             "rightToLeft": is_right_to_left(names),
-            "boxes": prediction["boxes"],
-            "image": prediction["image"],
+            "boxes": prediction["boxes"] or None,
+            "image": prediction["image"] or None,
         }
 
     def check_input(self, inputs: Any) -> None:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from regattn_allennlp.data.sample_scenes import (
+    COLORS,
     FEATURE_DIM,
     QUESTIONS_PER_SCENE,
+    SHAPES,
+    SIZES,
     SPLIT_SEEDS,
     SPLIT_SIZES,
     generate_scenes,
@@ -19,7 +22,7 @@ DIGESTS = {
     "train": "f4e8c93bd1b83e025e442f14e65c2dcb2fb18171959829b21546f582d9a96f11",
     "validation": "a519c020fd4dc1b0b615e4847e5d8d72cfe3f7b97d620ad22afbd6973b5698d7",
 }
-ATTRIBUTES = set("circle square triangle star red green blue yellow purple gray small medium large".split())
+ATTRIBUTES = {*SHAPES, *COLORS, *SIZES}
 
 
 def all_questions():

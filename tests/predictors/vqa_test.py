@@ -61,7 +61,7 @@ def test_predicts_by_image_and_by_features_alike(allennlp, archive, tmp_path):
     by_id, by_features = predictions[0], predictions[-1]
     for key in ("answer_probs", "question_to_regions_attention", "boxes"):
         np.testing.assert_allclose(by_id[key], by_features[key], rtol=1e-4, atol=1e-5)
-    assert by_id["region_names"] == [one.name for one in SCENE.objects] and by_features["region_names"] is None
+    assert by_id["region_names"] == [one.name for one in SCENE.objects] and by_features["region_names"] == []
     for prediction in predictions:
         (weights,) = prediction["question_to_regions_attention"]
         assert len(weights) == len(prediction["boxes"]) == prediction["num_regions"]

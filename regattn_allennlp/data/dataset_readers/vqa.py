@@ -46,9 +46,9 @@ class VqaDatasetReader(DatasetReader):
       normalized. Make answers that are too rare to be learned unknown ones by the vocabulary's
       `"min_count": {"answers": 8}`;
     - `metadata` (`MetadataField`) with the keys `question_id`, `image_id`, `question`, `question_tokens`,
-      `num_regions`, `boxes` (a list of [left, top, right, bottom] as fractions of the picture), `region_names` and
-      `image` (the picture's path), each `None` if not known; and if there are answers, `answer_scores`: what each
-      that somebody gave is worth, by VQA's definition.
+      `num_regions`; `boxes` (a list of [left, top, right, bottom] as fractions of the picture), `region_names` and
+      `image` (the picture's path), each empty if not known; and if there are answers, `answer_scores`: what each that
+      somebody gave is worth, by VQA's definition.
 
     Region features are in files of HDF5 (.h5, .hdf5) or .npz. Both have, for each image,
 
@@ -181,8 +181,8 @@ class VqaDatasetReader(DatasetReader):
         first_image, first_dim = self._first_image
         if dim != first_dim:
             raise ConfigurationError(
-                f"The features of image {image_id} have the dimension {dim}, those of image {first_image} {first_dim}: "
-                f"all must have the same ({', '.join(self._region_features)})."
+                f"The features of image {image_id} have the dimension {dim}, those of image {first_image} "
+                f"{first_dim}: all must have the same ({', '.join(self._region_features)})."
             )
 
     def text_to_instance(  # type: ignore[override]
@@ -210,15 +210,15 @@ class VqaDatasetReader(DatasetReader):
                 raise ConfigurationError("a question needs regions, or the image_id to look them up by")
             regions = self.regions_of(image_id)
         tokens = self._tokenizer.tokenize(question)
-        metadata = {
-            "question_id": question_id,
-            "image_id": None if image_id is None else str(image_id),
+        metadata: dict[str, Any] = {
+            "image_id": "" if image_id is None else str(image_id),
             "question": question,
             "question_tokens": [token.text for token in tokens],
             "num_regions": regions.features.shape[0],
-            "boxes": None if regions.boxes is None else regions.boxes.tolist(),
-            "region_names": regions.names,
-            "image": None if image_id is None else self._pictures.get(str(image_id)),
+            # Empty where not known: AllenNLP's predictors would write None as the text "None".
+            "boxes": [] if regions.boxes is None else regions.boxes.tolist(),
+            "region_names": regions.names or [],
+            "image": "" if image_id is None else self._pictures.get(str(image_id), ""),
         }
         fields: dict[str, Field] = {
             "question": TextField(tokens),
@@ -226,6 +226,8 @@ class VqaDatasetReader(DatasetReader):
             "region_mask": TensorField(torch.ones(regions.features.shape[0], dtype=torch.bool), padding_value=False),
             "metadata": MetadataField(metadata),
         }
+        if question_id is not None:
+            metadata["question_id"] = question_id
         if answers is not None:
             metadata["answer_scores"] = answer_scores([normalize_answer(one) for one in answers])
         if answer is not None:
