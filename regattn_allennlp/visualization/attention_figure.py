@@ -44,7 +44,7 @@ GROUP_COLOR = "#c44e00"
 GROUP_COLORS = (GROUP_COLOR, "#00795c", "#9b2fae", "#7a6a00")
 # How much of the image a region of weight 1 covers.
 MAX_OPACITY = 0.75
-MAX_NAME_LETTERS = 18
+MAX_NAME_LETTERS = 22
 # A row is a word, in general; it may be a question.
 MAX_WORD_LETTERS = 40
 # The regions with the highest weights have labels; more would hide the picture.
@@ -180,14 +180,22 @@ def _place_label(
     )  # fmt: skip
     picture = axes.get_window_extent(renderer)
     margin = 0.012
-    for x, y, horizontal, vertical in (
+    inside = [
         (left + margin, top + margin, "left", "top"),
         (left + margin, bottom - margin, "left", "bottom"),
         (right - margin, top + margin, "right", "top"),
         (right - margin, bottom - margin, "right", "bottom"),
-        (left + margin, top - margin, "left", "bottom"),
-        (left + margin, bottom + margin, "left", "top"),
-    ):
+    ]
+    outside = [
+        (left, top - margin, "left", "bottom"),
+        (left, bottom + margin, "left", "top"),
+        (right, top - margin, "right", "bottom"),
+        (right, bottom + margin, "right", "top"),
+    ]
+    # A label that is wider than its box would lie across the edges.
+    size = label.get_window_extent(renderer).padded(3.0)
+    fits = size.width <= (right - left) * picture.width and size.height <= (bottom - top) * picture.height
+    for x, y, horizontal, vertical in [*inside, *outside] if fits else [*outside, *inside]:
         label.set(position=(x, y), horizontalalignment=horizontal, verticalalignment=vertical)
         extent = label.get_window_extent(renderer).padded(1.0)
         if _within(extent, picture) and not any(extent.overlaps(other) for other in placed):

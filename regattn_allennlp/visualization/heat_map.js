@@ -183,9 +183,9 @@ function nameOfRegion(map, column) {
 /** The weights and names of the regions with the highest weights; where there is no place, the weight alone, or none. */
 function createLabels(map) {
   const maxLabels = 12; // more would hide the picture
-  const maxLetters = 18;
+  const maxLetters = 22;
   // Shares of the picture's width, about.
-  const letterWidth = 0.018;
+  const letterWidth = 0.0155;
   const margins = 0.035;
   const weights = map.weights[0];
   const columns = map.boxes.map((_, column) => column).filter((column) => weights[column] > 0);
@@ -209,12 +209,17 @@ function createLabels(map) {
 
 /** [left, top, width] in a corner of the box or just outside, where none of the labels placed so far is, if there is. */
 function placeLabel([left, top, right, bottom], width, placed) {
-  const height = 0.065; // of a line, about, as a share of the picture's
+  const height = 0.05; // of a line, about, as a share of the picture's
   const within = (value, size) => Math.min(Math.max(value, 0), Math.max(1 - size, 0));
-  const places = [
+  const inside = [
     [left, top], [left, bottom - height], [right - width, top], [right - width, bottom - height],
-    [left, top - height], [left, bottom],
-  ].map(([x, y]) => [within(x, width), within(y, height), width]);
+  ];
+  const outside = [[left, top - height], [left, bottom], [right - width, top - height], [right - width, bottom]];
+  // A label that is wider than its box would lie across the edges.
+  const fits = width <= right - left && height <= bottom - top;
+  const places = (fits ? [...inside, ...outside] : [...outside, ...inside]).map(
+    ([x, y]) => [within(x, width), within(y, height), width],
+  );
   const isFree = ([x, y]) =>
     placed.every(
       ([otherX, otherY, otherWidth]) =>
