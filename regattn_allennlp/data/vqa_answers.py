@@ -15,7 +15,7 @@ ARTICLES = ("a", "an", "the")
 _CONTRACTIONS = """
     ain't aren't can't couldn't didn't doesn't don't hadn't hasn't haven't isn't mightn't mustn't needn't
     oughtn't shan't shouldn't wasn't weren't won't wouldn't could've might've must've should've would've i've
-    they've we've you've who've i'm they're you're who're that's there's what's where's who's how's when's he's
+    they've we've you've who've i'm they're you're that's there's what's where's who's how's when's he's
     she's here's it'll that'll they'll you'll who'll it'd that'd they'd you'd o'clock ma'am y'all
 """.split()  # noqa: SIM905  (a list would be twenty lines)
 WITH_APOSTROPHE = {word.replace("'", ""): word for word in _CONTRACTIONS}

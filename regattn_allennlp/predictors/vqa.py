@@ -24,7 +24,8 @@ class VqaPredictor(AttentionPredictor):
 
     Each line of output has "answer"; "probabilities" of the most probable answers by name; "answer_probs" by the
     vocabulary's numbers; "question_to_regions_attention", a list with the question's weights over the regions; and
-    "image_id", "question", "question_tokens", "num_regions", "boxes", "region_names" and "image", empty where not known.
+    "image_id", "question", "question_tokens", "num_regions", "boxes", "region_names" and "image", empty where not
+    known.
 
     Registered as a `Predictor` with name "vqa".
     """

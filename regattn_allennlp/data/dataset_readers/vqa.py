@@ -104,15 +104,25 @@ class VqaDatasetReader(DatasetReader):
 
     def fingerprint(self, file_path: str | PathLike) -> Optional[str]:
         """
-        Tells the instances: it is the same in another run only if they are the same. For the data loader "cached".
+        Tells the instances, for the data loader "cached": it is the same in another run only if they are the same.
+
+        # Returns
+
+        `Optional[str]`
+            `None` if the state of the tokenizer or of a token indexer cannot be told.
         """
         source = open_vqa_source(str(file_path), self._annotations, self._has_answers)
         files = [(os.path.abspath(path), os.stat(path).st_mtime_ns) for path in self._region_features]
+        configuration = self._configuration_fingerprint
+        return None if configuration is None else Hasher.hash((configuration, files, source.fingerprint))
+
+    @cached_property
+    def _configuration_fingerprint(self) -> Optional[str]:
+        # Taken once, before the first text: a tokenizer may remember what it has seen.
         try:
-            configuration = Hasher.hash((VERSION, self._tokenizer, self._token_indexers, self._image_folder, files))
+            return Hasher.hash((VERSION, type(self), self._tokenizer, self._token_indexers, self._image_folder))
         except Exception:  # whatever an object's pickling raises
             return None
-        return Hasher.hash((configuration, source.fingerprint))
 
     def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
         source = open_vqa_source(str(file_path), self._annotations, self._has_answers)

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 import zipfile
 
@@ -159,6 +160,21 @@ def test_worker_processes_open_the_files_themselves(questions, features, loader)
     assert found.keys() == {70, 71, 120}
     for question, regions in found.items():
         torch.testing.assert_close(regions, torch.from_numpy(features_of("7" if question < 100 else "12")))
+
+
+def test_the_fingerprint_tells_the_instances(questions, features):
+    vqa = reader(features)
+    before = vqa.fingerprint(str(questions))
+    assert list(vqa.read(str(questions)))
+    assert vqa.fingerprint(str(questions)) == reader(features).fingerprint(str(questions)) == before
+    others = [
+        reader(features).fingerprint(f"{questions}[:2]"),
+        reader(features, has_answers=False).fingerprint(str(questions)),
+        reader(features, tokenizer={"type": "character"}).fingerprint(str(questions)),
+    ]
+    os.utime(features, ns=(0, 0))
+    others.append(reader(features).fingerprint(str(questions)))
+    assert len({before, *others}) == 5
 
 
 def test_an_image_in_the_second_file_is_found(questions, tmp_path):
