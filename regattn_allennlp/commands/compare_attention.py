@@ -15,6 +15,7 @@ from regattn_allennlp.comparison.engine import run_trials
 from regattn_allennlp.comparison.report import Failure, Run, VariantResults, write_report
 from regattn_allennlp.comparison.trial_files import (
     FAILURE_NAME,
+    FORMAT,
     LOG_NAME,
     MODEL_NAME,
     REQUEST_NAME,
@@ -22,11 +23,13 @@ from regattn_allennlp.comparison.trial_files import (
     write_atomically,
 )
 from regattn_allennlp.comparison.variants import Variant, make_variants
-from regattn_allennlp.predictors.archives import ARCHIVE_NAME, build_dataset_reader
+from regattn_allennlp.predictors.archives import ARCHIVE_NAME, build_dataset_reader, common_task
+from regattn_allennlp.predictors.entailment import EntailmentPredictor
 
 DESCRIPTION = """\
-Train models that differ in their attention alone, with several seeds each, and say how they differ: in accuracy, with
-a test of significance for each pair, in calibration, in how sparse and structured their attention is, in time.
+Train models that differ in their attention alone, or in their latent alignment, with several seeds each, and say how
+they differ: in what their task is measured by (accuracy, BLEU, perplexity), with a test of significance for each pair,
+in how sparse and structured their attention is, in time. For models of any task, those of one task together.
 
 Four attentions, three seeds each, in the surroundings of one config:
 
@@ -37,6 +40,11 @@ Four attentions, three seeds each, in the surroundings of one config:
 A sweep is one argument; a list stands for a variant of each of its numbers:
 
     --attention '{"type": "fusedmax", "lam": [0.01, 0.03, 0.1, 0.3]}'
+
+Each latent alignment with each attention, of a model that has both:
+
+    --attention softmax --latent-alignment soft --latent-alignment exact \\
+        --latent-alignment '{"type": "variational", "estimator": "enumeration"}'
 
 Models that are trained already; those whose configs are alike but for the seeds count as one variant:
 
@@ -75,6 +83,13 @@ class CompareAttention(Subcommand):
             "given several times",
         )
         subparser.add_argument(
+            "--latent-alignment",
+            action="append",
+            default=[],
+            metavar="L",
+            help="the same for the configs' latent alignment; each is combined with each attention",
+        )
+        subparser.add_argument(
             "--seeds", type=int, default=3, metavar="N", help="train each variant with the seeds 1 to N"
         )
         subparser.add_argument(
@@ -105,7 +120,7 @@ class CompareAttention(Subcommand):
             default=0,
             metavar="N",
             help="measure comprehensiveness and sufficiency (DeYoung et al. 2020) of the most-attended words, on the "
-            "first N test items (1000 if N is left out)",
+            "first N test items (1000 if N is left out); of textual entailment",
         )
         subparser.add_argument("--batch-size", type=int, default=64, metavar="N", help="of the evaluation")
         subparser.add_argument(
@@ -125,8 +140,19 @@ def compare_attention(arguments: argparse.Namespace) -> None:
             raise ConfigurationError(f"--{name.replace('_', '-')} must be {least} or more, but is {value}")
     folder = Path(arguments.serialization_dir).absolute()
     variants = make_variants(
-        arguments.sources, arguments.attention, range(1, arguments.seeds + 1), arguments.overrides, folder
+        arguments.sources,
+        arguments.attention,
+        arguments.latent_alignment,
+        range(1, arguments.seeds + 1),
+        arguments.overrides,
+        folder,
     )
+    task = common_task({variant.source: variant.config for variant in variants})
+    if arguments.faithfulness and not issubclass(task.predictor, EntailmentPredictor):
+        raise ConfigurationError(
+            "--faithfulness removes words of a premise and a hypothesis: it is not for the task "
+            f'"{task.predictor_name}".'
+        )
     test_data = arguments.test_data or default_test_data(variants)
     check_test_data(variants[0].config, test_data)
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,6 +177,7 @@ def _compare(
         (trial for variant in variants for trial in variant.trials), key=lambda trial: trial.seed or 0
     ):
         requests[trial.folder] = {
+            "format": FORMAT,
             "config": trial.config,
             "archive": trial.archive and identify(trial.archive),
             "test_data": identified_test_data,
@@ -197,7 +224,7 @@ def default_test_data(variants: Sequence[Variant]) -> str:
 def check_test_data(config: dict[str, Any], test_data: str) -> None:
     """Reads the first item: a mistake must not show after the training alone."""
     if next(iter(build_dataset_reader(config).read(test_data)), None) is None:
-        raise ConfigurationError(f"{test_data} has no items with a label")
+        raise ConfigurationError(f"{test_data} has no items to evaluate on")
 
 
 def identify(path: str) -> dict[str, Any]:
@@ -238,4 +265,5 @@ def _run(seed: Optional[int], model: str, outcome: dict[str, Any]) -> Run:
     if outcome["curve"]:
         # The median: the first epoch may have to compile.
         metrics["seconds_per_epoch"] = median(epoch["seconds"] for epoch in outcome["curve"])
-    return Run(seed, model, metrics, outcome["curve"], outcome["correct"], outcome["items"])
+    names = ("curve", "compared_metrics", "attention_directions", "item_scores", "items")
+    return Run(seed, model, metrics, **{name: outcome[name] for name in names})

@@ -2,8 +2,10 @@ import argparse
 import logging
 
 from allennlp.commands.subcommand import Subcommand
+from allennlp.common.checks import ConfigurationError
 
-from regattn_allennlp.predictors.archives import load_predictors, read_config
+from regattn_allennlp.models import RegularizedDecomposableAttention
+from regattn_allennlp.predictors.archives import load_predictors, read_config, task_of
 from regattn_allennlp.server import LoadedModels, create_application, is_loopback, open_socket, serve
 from regattn_allennlp.server.loaded_models import MAX_CHARACTERS, MAX_TOKENS
 from regattn_allennlp.server.schema import AttentionRequest
@@ -66,7 +68,13 @@ def serve_attention_from_arguments(arguments: argparse.Namespace) -> None:
     # What can be wrong is told before the models are loaded.
     with open_socket(arguments.host, arguments.port) as opened:
         for path in arguments.archives:
-            read_config(path)
+            task = task_of(path, read_config(path))
+            if not issubclass(task.model, RegularizedDecomposableAttention):
+                raise ConfigurationError(
+                    f'"{path}" is a model for the task "{task.predictor_name}", but the page takes a premise and a '
+                    "hypothesis: a regularized_decomposable_attention is wanted. `allennlp show-attention` shows "
+                    "models of any task."
+                )
         models = LoadedModels(
             load_predictors(arguments.archives, arguments.cuda_device), arguments.max_characters, arguments.max_tokens
         )

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Optional
 
 import matplotlib
 from allennlp.commands.subcommand import Subcommand
@@ -11,9 +12,15 @@ from allennlp.common.tqdm import Tqdm
 from allennlp.common.util import JsonDict, lazy_groups_of
 from matplotlib.backends.backend_pdf import PdfPages
 
-from regattn_allennlp.data.dataset_readers.entailment import EntailmentDatasetReader, Pair
-from regattn_allennlp.predictors.archives import archive_names, load_dataset_reader, load_predictors, read_config
-from regattn_allennlp.visualization import DIRECTIONS, attention_map
+from regattn_allennlp.data.example import Example
+from regattn_allennlp.predictors.archives import (
+    Task,
+    archive_names,
+    common_task,
+    load_dataset_reader,
+    load_predictors,
+    read_config,
+)
 from regattn_allennlp.visualization.attention_figure import attention_figure
 from regattn_allennlp.visualization.attention_page import attention_page
 
@@ -22,28 +29,43 @@ DOTS_PER_INCH = 150
 MAX_PIXELS = 2**16
 SUFFIXES = (".html", ".pdf", ".png", ".svg")
 
+# Of each task, by the keys that its predictor takes, the options that give a single item. `_flag` spells them.
+ITEM_KEYS: tuple[dict[str, str], ...] = (
+    {"premise": "the premise of one pair", "hypothesis": "and its hypothesis"},
+    {"source": "one text to translate, to sum up, to pronounce"},
+    {"question": "one question about an image", "image_id": "and the image, as the region features name it"},
+)
+
 DESCRIPTION = """\
-Shows what trained models attend to: for each pair of sentences, and each model, a heat map.
+Shows what trained models attend to: for each item, and each model, a heat map; over an image's regions, a picture.
 
 One pair, four models side by side in one picture:
 
     allennlp show-attention output/softmax output/sparsemax output/fusedmax output/oscarmax \\
         --premise "A small dog sleeps in the garden." --hypothesis "An animal is asleep." --out attention.png
 
-Many pairs, as one page for the browser: pages to turn, filters by label and by right or wrong, weights to point at.
+Many items, as one page for the browser: pages to turn, filters by answer and by right or wrong, weights to point at.
 The file needs no network and can be mailed:
 
     allennlp show-attention output/softmax output/fusedmax --input sample:validation --out attention.html
 
-By default the rows are the hypothesis' words, and each row's weights over the premise's words, the columns, sum to 1.
-A blank cell is a weight of exactly zero. Words that share one weight are outlined: a box round each run of
-neighbours, and a line from box to box where a group of equal weights has several.
+Models of any task can be shown, those of one task together. A single item is given as the task wants it:
+
+    textual entailment            --premise "A dog sleeps." --hypothesis "An animal is asleep."
+    sequence to sequence          --source "ein kleiner hund"
+    questions about images        --question "What colour is the dog?" --image-id 42
+
+Each row of a heat map is a word that attends (of the hypothesis, of the text that was written), and its weights over
+the columns (the words of the premise, of the source) sum to 1. A blank cell is a weight of exactly zero. Words that
+share one weight are outlined: a box round each run of neighbours, and a line from box to box where a group of equal
+weights has several. Of an image, each region is the darker, the higher its weight; a thin outline is a weight of
+exactly zero, and thick outlines of one colour are regions that share one weight.
 
 The suffix of --out says what is written:
 
-    .html         one file with all pairs
-    .pdf          a page for each pair
-    .png, .svg    a picture; of several pairs one each, numbered: attention-01.png, attention-02.png, ...
+    .html         one file with all items
+    .pdf          a page for each item
+    .png, .svg    a picture; of several items one each, numbered: attention-01.png, attention-02.png, ...
 
 A file that is there already is overwritten.
 """
@@ -52,12 +74,12 @@ A file that is there already is overwritten.
 @Subcommand.register("show-attention")
 class ShowAttention(Subcommand):
     """
-    Draws the attention weights of archives of `RegularizedDecomposableAttention`; `DESCRIPTION` says how.
+    Draws the attention weights of archives of any `AttentionModel`; `DESCRIPTION` says how.
 
     # Raises
 
     `ConfigurationError`
-        For archives, pairs, or an output file that cannot be; before a model is loaded.
+        For archives, items, a direction, or an output file that cannot be; before a model is loaded.
 
     Registered as a `Subcommand` with name "show-attention".
     """
@@ -74,23 +96,26 @@ class ShowAttention(Subcommand):
             help="a folder that `allennlp train -s` wrote, or the model.tar.gz in it",
         )  # fmt: skip
         subparser.add_argument(
-            "--input", metavar="PAIRS",
-            help="the pairs to show, with labels or without: whatever the first archive's dataset reader reads, such "
-            'as a file (JSON lines, .tsv, .csv, .parquet), "sample:validation", or "stanfordnlp/snli:test"; a slice '
-            'as in "pairs.jsonl[:20]" takes some of them',
+            "--input", metavar="ITEMS",
+            help="the items to show, with gold answers or without: whatever the first archive's dataset reader reads, "
+            'such as a file (JSON lines, .tsv, .csv, .parquet), "sample:validation", or "stanfordnlp/snli:test"; a '
+            'slice as in "items.jsonl[:20]" takes some of them',
         )  # fmt: skip
-        subparser.add_argument("--premise", metavar="SENTENCE", help="in place of --input: the premise of one pair")
-        subparser.add_argument("--hypothesis", metavar="SENTENCE", help="and its hypothesis")
+        for keys in ITEM_KEYS:
+            for index, (key, description) in enumerate(keys.items()):
+                text = description if index else f"in place of --input: {description}"
+                subparser.add_argument(_flag(key), metavar="TEXT", help=text)
         subparser.add_argument(
             "--out", required=True, type=Path, metavar="FILE",
             help=f"the file to write; its suffix is one of {', '.join(SUFFIXES)}",
         )  # fmt: skip
         subparser.add_argument(
-            "--direction", choices=DIRECTIONS, default=DIRECTIONS[0],
-            help="which words attend (the rows) to which (the columns); the default is %(default)s",
+            "--direction", metavar="ROWS_to_COLUMNS",
+            help='what attends (the rows) to what (the columns), such as "premise_to_hypothesis"; by default the '
+            "model's first direction, such as hypothesis_to_premise",
         )  # fmt: skip
         subparser.add_argument(
-            "--batch-size", type=int, default=32, metavar="N", help="pairs to predict at a time (default: %(default)s)"
+            "--batch-size", type=int, default=32, metavar="N", help="items to predict at a time (default: %(default)s)"
         )
         subparser.add_argument(
             "--cuda-device", type=int, default=-1, metavar="ID", help="the GPU to use, if any (default: none)"
@@ -102,36 +127,17 @@ class ShowAttention(Subcommand):
 def _show_attention(arguments: argparse.Namespace) -> None:
     _check_arguments(arguments)
     names = archive_names(arguments.archives)
-    for path in arguments.archives:
-        read_config(path)
-    if arguments.input is None:
-        pairs = [Pair(arguments.premise, arguments.hypothesis, label=None)]
-    else:
-        reader = load_dataset_reader(arguments.archives[0])
-        if not isinstance(reader, EntailmentDatasetReader):
-            raise ConfigurationError(
-                f'The dataset reader of "{arguments.archives[0]}" is of type {type(reader).__name__}: --input '
-                "needs an archive whose dataset reader is of type entailment."
-            )
-        pairs = list(reader.read_pairs(arguments.input))
-    shown = _predict(pairs, arguments)
+    task = common_task({path: read_config(path) for path in arguments.archives})
+    direction = _direction(arguments, task)
+    examples = _examples(arguments, task)
+    shown = _predict(examples, direction, arguments)
     if arguments.out.suffix.lower() == ".html":
         arguments.out.write_text(attention_page(names, list(shown)), encoding="utf-8")
     else:
-        _draw(names, shown, len(pairs), arguments.out)
+        _draw(names, shown, len(examples), arguments.out)
 
 
 def _check_arguments(arguments: argparse.Namespace) -> None:
-    sentences = {"--premise": arguments.premise, "--hypothesis": arguments.hypothesis}
-    given = [name for name, sentence in sentences.items() if sentence is not None]
-    if len(given) != (2 if arguments.input is None else 0):
-        found = [*(["--input"] if arguments.input is not None else []), *given]
-        raise ConfigurationError(
-            f"Given is {' and '.join(found) or 'no pair'}: wanted is --input, or both --premise and --hypothesis."
-        )
-    for name in given:
-        if not sentences[name].strip():
-            raise ConfigurationError(f"{name} must be a sentence, but is {sentences[name]!r}.")
     if arguments.out.suffix.lower() not in SUFFIXES:
         raise ConfigurationError(
             f'--out "{arguments.out}" ends in "{arguments.out.suffix}", where one of {", ".join(SUFFIXES)} is wanted.'
@@ -145,23 +151,67 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
     check_for_gpu(arguments.cuda_device)
 
 
-def _predict(pairs: Sequence[Pair], arguments: argparse.Namespace) -> Iterator[JsonDict]:
-    """Yields what `attention_page` takes, pair by pair."""
+def _direction(arguments: argparse.Namespace, task: Task) -> str:
+    if arguments.direction is None:
+        return task.directions[0]
+    if arguments.direction not in task.directions:
+        raise ConfigurationError(
+            f'--direction is "{arguments.direction}", which is none of a model for the task '
+            f'"{task.predictor_name}": {", ".join(task.directions)}.'
+        )
+    return arguments.direction
+
+
+def _examples(arguments: argparse.Namespace, task: Task) -> list[Example]:
+    """What is to be shown: a single item by the options that its task has, or those of --input."""
+    given = {key: getattr(arguments, key) for keys in ITEM_KEYS for key in keys if getattr(arguments, key) is not None}
+    # A task that has no options of its own is shown by --input.
+    wanted = next((tuple(keys) for keys in ITEM_KEYS if set(task.predictor.required_keys) <= keys.keys()), ())
+    # In any order, and nothing besides.
+    if given.keys() != (set(wanted) if arguments.input is None else set()) or not (given or arguments.input):
+        found = [*(["--input"] if arguments.input is not None else []), *map(_flag, given)]
+        single = " and ".join(map(_flag, wanted))
+        raise ConfigurationError(
+            f'Given is {" and ".join(found) or "no item"}: for the task "{task.predictor_name}" wanted is --input'
+            + (f", or {'both ' if len(wanted) > 1 else ''}{single}." if single else ".")
+        )
+    if arguments.input is None:
+        for key, value in given.items():
+            if not value.strip():
+                raise ConfigurationError(f"{_flag(key)} must be a text, but is {value!r}.")
+        return [Example(given, gold=None)]
+    reader = load_dataset_reader(arguments.archives[0])
+    if not hasattr(reader, "read_examples"):
+        raise ConfigurationError(
+            f'The dataset reader of "{arguments.archives[0]}" is of type {type(reader).__name__}, which has no '
+            "read_examples: --input needs an archive whose dataset reader is one of this package's."
+        )
+    return list(reader.read_examples(arguments.input))
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _predict(examples: Sequence[Example], direction: str, arguments: argparse.Namespace) -> Iterator[JsonDict]:
+    """Yields what `attention_page` takes, item by item."""
     predictors = [loaded.predictor for loaded in load_predictors(arguments.archives, arguments.cuda_device)]
-    with Tqdm.tqdm(total=len(pairs), desc="showing") as progress:
-        for batch in lazy_groups_of(pairs, arguments.batch_size):
-            inputs = [{"premise": pair.premise, "hypothesis": pair.hypothesis} for pair in batch]
-            of_archives = [predictor.predict_batch_json(inputs) for predictor in predictors]
-            for pair, *predictions in zip(batch, *of_archives, strict=True):
+    with Tqdm.tqdm(total=len(examples), desc="showing") as progress:
+        for batch in lazy_groups_of(examples, arguments.batch_size):
+            of_archives = [
+                predictor.predict_batch_json([dict(example.inputs) for example in batch]) for predictor in predictors
+            ]
+            for example, *predictions in zip(batch, *of_archives, strict=True):
                 yield {
-                    **pair._asdict(),
+                    # What is no text, such as the numbers of an image's regions, is nothing to read.
+                    "inputs": {key: value for key, value in example.inputs.items() if isinstance(value, str | int)},
+                    "gold": example.gold,
                     "predictions": [
                         {
-                            "label": prediction["label"],
-                            "probability": prediction["probabilities"][prediction["label"]],
-                            "map": attention_map(prediction, arguments.direction),
+                            **predictor.answer(prediction)._asdict(),
+                            "map": predictor.attention_map(prediction, direction),
                         }
-                        for prediction in predictions
+                        for predictor, prediction in zip(predictors, predictions, strict=True)
                     ],
                 }
                 progress.update()
@@ -170,10 +220,13 @@ def _predict(pairs: Sequence[Pair], arguments: argparse.Namespace) -> Iterator[J
 def _draw(names: Sequence[str], shown: Iterator[JsonDict], number: int, out: Path) -> None:
     figures = (
         attention_figure(
-            [_title(name, pair, prediction) for name, prediction in zip(names, pair["predictions"], strict=True)],
-            [prediction["map"] for prediction in pair["predictions"]],
+            [
+                _title(name, example["gold"], prediction)
+                for name, prediction in zip(names, example["predictions"], strict=True)
+            ],
+            [prediction["map"] for prediction in example["predictions"]],
         )
-        for pair in shown
+        for example in shown
     )
     # Text that stays text, to select and to search.
     with matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
@@ -186,12 +239,12 @@ def _draw(names: Sequence[str], shown: Iterator[JsonDict], number: int, out: Pat
             numbered = out.with_stem(f"{out.stem}-{index:0{len(str(number))}}") if number > 1 else out
             if out.suffix.lower() == ".png" and max(figure.get_size_inches()) * DOTS_PER_INCH >= MAX_PIXELS:
                 raise ConfigurationError(
-                    f"{numbered} would be larger than a PNG may be: the sentences are too long. Write .html, .pdf or "
+                    f"{numbered} would be larger than a PNG may be: the texts are too long. Write .html, .pdf or "
                     ".svg, or show fewer archives."
                 )
             figure.savefig(numbered, dpi=DOTS_PER_INCH)
 
 
-def _title(name: str, pair: JsonDict, prediction: JsonDict) -> str:
-    gold = "" if pair["label"] is None else f" (gold: {pair['label']})"
-    return f"{name}\n{prediction['label']} {prediction['probability']:.2f}{gold}"
+def _title(name: str, gold: Optional[str], prediction: JsonDict) -> str:
+    probability = "" if prediction["probability"] is None else f" {prediction['probability']:.2f}"
+    return f"{name}\n{prediction['text']}{probability}" + ("" if gold is None else f" (gold: {gold})")

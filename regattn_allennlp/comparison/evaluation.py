@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,93 +13,122 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import sanitize
 from allennlp.data import DatasetReader, Instance
 from allennlp.data.data_loaders import SimpleDataLoader
+from allennlp.data.fields import LabelField, TextField
 from allennlp.models import Model
 from allennlp.nn.util import move_to_device
 from tqdm import tqdm
 
 from regattn_allennlp.comparison.calibration import expected_calibration_error
 from regattn_allennlp.comparison.faithfulness import faithfulness
-from regattn_allennlp.visualization import DIRECTIONS
+from regattn_allennlp.models import AttentionModel
 
 
 def evaluate(
     model: Model, reader: DatasetReader, test_data: str, batch_size: int = 64, num_faithfulness_items: int = 0
 ) -> dict[str, Any]:
     """
-    Evaluates a model of textual entailment.
+    Evaluates an `AttentionModel`, whatever its task.
 
     # Parameters
 
     test_data : `str`
         What the reader reads.
     num_faithfulness_items : `int`, optional (default = `0`)
-        On how many of the first items comprehensiveness and sufficiency are measured.
+        On how many of the first items comprehensiveness and sufficiency are measured; of textual entailment.
 
     # Returns
 
     `Dict[str, Any]`
-        "metrics": the model's own; "zeros", the mean of both directions'; "loss", cross-entropy in nats, the mean over
-        items; "expected_calibration_error"; and what `faithfulness` gives. "correct": a bool for each item. "items":
-        the same for the same items in the same order with the same labels.
+        "metrics": the model's own; "zeros", the mean of all directions'; "loss" in nats, the mean over items, or, of a
+        model that reports its perplexity, the logarithm of that; "expected_calibration_error" of textual entailment;
+        and what `faithfulness` gives. "compared_metrics" and "attention_directions": the model's. "item_scores": a
+        number for each item, of the first of "compared_metrics". "items": the same for the same items in the same
+        order, with the same that is right, scored by the same metric.
 
     # Raises
 
     `ConfigurationError`
-        If an item has no label, or one that the model does not know; if the model does not report what is compared.
+        If an item has nothing that is right, or a label that the model does not know; if the model does not report
+        what is compared.
     """
+    if not isinstance(model, AttentionModel):
+        raise ConfigurationError(f"{type(model).__name__} is no AttentionModel: it does not say what is compared.")
     instances = list(tqdm(reader.read(test_data), desc="reading the test data"))
-    _check_labels(instances, model, test_data)
+    _check_instances(instances, model, test_data)
     loader = SimpleDataLoader(instances, batch_size, vocab=model.vocab)
     device = next(model.parameters()).device
     model.eval()
     model.get_metrics(reset=True)
-    all_probabilities, all_labels = [], []
+    scores: list[float] = []
+    total_loss = 0.0
+    probabilities, labels = [], []
     with torch.no_grad():
         for batch in tqdm(loader, desc="evaluating"):
             output = model(**move_to_device(batch, device))
-            all_probabilities.append(output["label_probs"].double().cpu().numpy())
-            all_labels.append(batch["label"].cpu().numpy())
-    # Shape: (num_items, num_labels)
-    probabilities = np.concatenate(all_probabilities)
-    labels = np.concatenate(all_labels)
+            if "item_scores" not in output:
+                raise ConfigurationError(f"{test_data}: its items do not say what is right for them.")
+            of_batch = output["item_scores"].double().tolist()
+            scores += of_batch
+            total_loss += float(output["loss"]) * len(of_batch)
+            if "label_probs" in output:
+                probabilities.append(output["label_probs"].double().cpu().numpy())
+                labels.append(batch["label"].cpu().numpy())
     metrics = model.get_metrics(reset=True)
-    zeros = [f"{direction}_zeros" for direction in DIRECTIONS]
-    if not metrics.keys() >= {"accuracy", *zeros}:
-        raise ConfigurationError(f"The model must report accuracy and {zeros}, but reports {sorted(metrics)}.")
+    zeros = [f"{direction}_zeros" for direction in model.attention_directions]
+    if not metrics.keys() >= {*model.compared_metrics, *zeros}:
+        raise ConfigurationError(
+            f"The model must report {[*model.compared_metrics, *zeros]}, but reports {sorted(metrics)}."
+        )
     metrics["zeros"] = fmean(metrics[name] for name in zeros)
-    of_gold_label = probabilities[np.arange(len(labels)), labels]
-    # A probability that was rounded to 0 counts as the least that is not.
-    metrics["loss"] = float(-np.log(np.maximum(of_gold_label, np.finfo(np.float32).tiny)).mean())
-    metrics["expected_calibration_error"] = expected_calibration_error(probabilities, labels)
+    # A perplexity is of words, of which a batch's items have different numbers.
+    metrics["loss"] = math.log(metrics["perplexity"]) if "perplexity" in metrics else total_loss / len(instances)
+    if probabilities:
+        metrics["expected_calibration_error"] = expected_calibration_error(
+            np.concatenate(probabilities), np.concatenate(labels)
+        )
     if num_faithfulness_items:
         metrics.update(faithfulness(model, instances[:num_faithfulness_items], batch_size=batch_size))
     return {
         "metrics": sanitize(metrics),
-        "correct": (probabilities.argmax(axis=1) == labels).tolist(),
-        "items": _digest(instances),
+        "compared_metrics": list(model.compared_metrics),
+        "attention_directions": list(model.attention_directions),
+        "item_scores": scores,
+        "items": _digest(instances, model.compared_metrics[0]),
     }
 
 
-def _check_labels(instances: list[Instance], model: Model, test_data: str) -> None:
-    known = model.vocab.get_token_to_index_vocabulary("labels")
+def _check_instances(instances: list[Instance], model: Model, test_data: str) -> None:
     if not instances:
-        raise ConfigurationError(f"{test_data} has no items with a label")
+        raise ConfigurationError(f"{test_data} has no items to evaluate on")
     for number, instance in enumerate(instances):
-        if "label" not in instance.fields:
-            raise ConfigurationError(f"{test_data}: item {number} (counted from 0) has no label to compare with")
-        if instance["label"].label not in known:
+        missing = instances[0].fields.keys() ^ instance.fields.keys()
+        if missing:
             raise ConfigurationError(
-                f'{test_data}: the label "{instance["label"].label}" of item {number} (counted from 0) is none that '
-                f"the model knows: {sorted(known)}"
+                f"{test_data}: not all items have {', '.join(sorted(missing))}: see item {number} (counted from 0)"
             )
+        for field in instance.fields.values():
+            if not isinstance(field, LabelField) or not isinstance(field.label, str):
+                continue
+            try:
+                model.vocab.get_token_index(field.label, field._label_namespace)
+            except KeyError as error:
+                known = sorted(model.vocab.get_token_to_index_vocabulary(field._label_namespace))
+                raise ConfigurationError(
+                    f'{test_data}: the label "{field.label}" of item {number} (counted from 0) is none that the '
+                    f"model knows: {known}"
+                ) from error
 
 
-def _digest(instances: list[Instance]) -> str:
-    digest = hashlib.sha256()
+def _digest(instances: list[Instance], metric: str) -> str:
+    digest = hashlib.sha256(metric.encode())
     for instance in instances:
-        # Without spaces, so that tokenizers do not matter.
-        sentences = ["".join(token.text for token in instance[key].tokens) for key in ("premise", "hypothesis")]
-        digest.update(json.dumps([*sentences, instance["label"].label]).encode())
+        for name, field in sorted(instance.fields.items()):
+            if isinstance(field, TextField):
+                # Without spaces, and without the sign that subwords have for them, so that tokenizers do not matter.
+                text = "".join(token.text or "" for token in field.tokens)
+                digest.update(json.dumps([name, "".join(text.replace("\u2581", " ").split())]).encode())
+            elif isinstance(field, LabelField):
+                digest.update(json.dumps([name, field.label]).encode())
     return digest.hexdigest()
 
 

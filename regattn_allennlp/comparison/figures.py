@@ -26,54 +26,53 @@ class VariantFigures:
     What the figures show of one variant: its trained models, one a seed.
 
     name : `str`
-    accuracies : `List[float]`
-        Of each seed, between 0 and 1.
+    scores : `List[float]`
+        Of each seed: its accuracy, its BLEU.
     zeros : `List[float]`
-        Of each seed, in the same order: the fraction of attention weights that are 0, the mean of both directions.
+        Of each seed, in the same order: the fraction of attention weights that are 0, the mean of all directions.
     curves : `List[List[Dict[str, Any]]]`
         Of each seed whose training was logged: AllenNLP's metrics by epoch, with "epoch", "training_loss" and
-        "validation_accuracy".
+        of the metric that the scores are of, "validation_accuracy".
     """
 
     name: str
-    accuracies: list[float]
+    scores: list[float]
     zeros: list[float]
     curves: list[list[dict[str, Any]]]
 
 
-def draw_accuracies(variants: Sequence[VariantFigures], path: str | PathLike) -> Figure:
+def draw_scores(variants: Sequence[VariantFigures], metric: str, path: str | PathLike) -> Figure:
     """
-    Draws each variant's accuracy: a dot for each seed, and their mean with the standard deviation over the seeds,
-    where there are two or more. All figures are written to `path`, in the format of its suffix.
+    Draws each variant's scores, of a metric of that name: a dot for each seed, and their mean with the standard
+    deviation over the seeds, where there are two or more. All figures are written to `path`, in the format of its
+    suffix.
     """
     # One line a variant, under each other: there the names may be long.
     figure = _figure(7, 1.2 + 0.4 * len(variants))
     axes = figure.subplots()
     for index, variant in enumerate(variants):
         style = _style(index)
-        axes.errorbar(
-            fmean(variant.accuracies), index, xerr=_deviation(variant.accuracies), capsize=4, markersize=8, **style
-        )
-        axes.plot(variant.accuracies, [index + 0.25] * len(variant.accuracies), ".", color=style["color"], alpha=0.6)
+        axes.errorbar(fmean(variant.scores), index, xerr=_deviation(variant.scores), capsize=4, markersize=8, **style)
+        axes.plot(variant.scores, [index + 0.25] * len(variant.scores), ".", color=style["color"], alpha=0.6)
     axes.set_yticks(range(len(variants)), [variant.name for variant in variants])
     axes.set_ylim(len(variants) - 0.5, -0.5)
-    axes.set_xlabel("accuracy (mean and standard deviation; dots: seeds)")
+    axes.set_xlabel(f"{metric} (mean and standard deviation; dots: seeds)")
     axes.grid(axis="x", alpha=0.3)
     return _save(figure, path)
 
 
-def draw_accuracy_against_sparsity(variants: Sequence[VariantFigures], path: str | PathLike) -> Figure:
+def draw_scores_against_sparsity(variants: Sequence[VariantFigures], metric: str, path: str | PathLike) -> Figure:
     """
-    Draws the accuracy over the fraction of attention weights that are 0: means, with the standard deviations over the
+    Draws the scores over the fraction of attention weights that are 0: means, with the standard deviations over the
     seeds in both directions.
     """
     figure, (axes,) = _with_legend(len(variants), panels=1)
     points = [
         axes.errorbar(
             fmean(variant.zeros),
-            fmean(variant.accuracies),
+            fmean(variant.scores),
             xerr=_deviation(variant.zeros),
-            yerr=_deviation(variant.accuracies),
+            yerr=_deviation(variant.scores),
             capsize=3,
             markersize=8,
             **_style(index),
@@ -81,16 +80,16 @@ def draw_accuracy_against_sparsity(variants: Sequence[VariantFigures], path: str
         for index, variant in enumerate(variants)
     ]
     axes.set_xlabel("fraction of attention weights that are 0")
-    axes.set_ylabel("accuracy")
+    axes.set_ylabel(metric)
     axes.grid(alpha=0.3)
     # Of the points alone: crossed bars would hide the markers.
     figure.legend([point.lines[0] for point in points], [variant.name for variant in variants], **LEGEND)
     return _save(figure, path)
 
 
-def draw_training_curves(variants: Sequence[VariantFigures], path: str | PathLike) -> Optional[Figure]:
+def draw_training_curves(variants: Sequence[VariantFigures], metric: str, path: str | PathLike) -> Optional[Figure]:
     """
-    Draws the validation accuracy and the training loss over the epochs: a thin line for each seed, and their mean, up
+    Draws the metric in validation and the training loss over the epochs: a thin line for each seed, and their mean, up
     to the last epoch that all of them reached. Variants without curves are left out.
 
     # Returns
@@ -101,12 +100,12 @@ def draw_training_curves(variants: Sequence[VariantFigures], path: str | PathLik
     if not any(variant.curves for variant in variants):
         return None
     figure, panels = _with_legend(len(variants), panels=2)
-    for axes, metric, label in zip(
-        panels, ("validation_accuracy", "training_loss"), ("validation accuracy", "training loss"), strict=True
+    for axes, key, label in zip(
+        panels, (f"validation_{metric}", "training_loss"), (f"validation {metric}", "training loss"), strict=True
     ):
         for index, variant in enumerate(variants):
             if variant.curves:
-                _draw_curves(axes, variant, metric, _style(index))
+                _draw_curves(axes, variant, key, _style(index))
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
     panels[-1].set_xlabel("epoch")
@@ -115,15 +114,15 @@ def draw_training_curves(variants: Sequence[VariantFigures], path: str | PathLik
     return _save(figure, path)
 
 
-def _draw_curves(axes: Axes, variant: VariantFigures, metric: str, style: dict[str, Any]) -> None:
+def _draw_curves(axes: Axes, variant: VariantFigures, key: str, style: dict[str, Any]) -> None:
     for curve in variant.curves:
         axes.plot(
-            [epoch["epoch"] for epoch in curve], [epoch[metric] for epoch in curve],
+            [epoch["epoch"] for epoch in curve], [epoch[key] for epoch in curve],
             color=style["color"], linewidth=0.5, alpha=0.5,
         )  # fmt: skip
     common = list(zip(*variant.curves, strict=False))
     axes.plot(
-        [epochs[0]["epoch"] for epochs in common], [fmean(epoch[metric] for epoch in epochs) for epochs in common],
+        [epochs[0]["epoch"] for epochs in common], [fmean(epoch[key] for epoch in epochs) for epochs in common],
         markersize=4, label=variant.name, **style,
     )  # fmt: skip
 

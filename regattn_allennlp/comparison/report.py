@@ -17,41 +17,45 @@ import torch
 
 from regattn_allennlp.comparison.figures import (
     VariantFigures,
-    draw_accuracies,
-    draw_accuracy_against_sparsity,
+    draw_scores,
+    draw_scores_against_sparsity,
     draw_training_curves,
 )
-from regattn_allennlp.comparison.significance import holm_correction, paired_sign_flip_test
+from regattn_allennlp.comparison.significance import NUM_DRAWS, holm_correction, paired_sign_flip_test
 from regattn_allennlp.comparison.trial_files import write_atomically
 from regattn_allennlp.comparison.variants import Variant
 from regattn_allennlp.training.metrics import AttentionStatistics
 from regattn_allennlp.version import VERSION
-from regattn_allennlp.visualization import DIRECTIONS
 
 FAITHFULNESS = ("comprehensiveness", "random_comprehensiveness", "sufficiency", "random_sufficiency")
 
-# The columns of the first table: the metric, its heading, its decimals.
+TIME_RATIO = "seconds_per_epoch_ratio"
+
+# The columns of the first table after the metrics that the models are compared by, as far as there are such numbers:
+# the metric, its heading, its decimals.
 MAIN_COLUMNS = [
-    ("accuracy", "accuracy", 4),
     ("loss", "loss (nats)", 4),
     ("expected_calibration_error", "ECE", 4),
     ("zeros", "weights that are 0", 3),
     ("seconds_per_epoch", "seconds per epoch", 1),
+    (TIME_RATIO, "time ratio", 2),
 ]
 
 
 @dataclass(frozen=True)
 class Run:
     """
-    One trial's results: the `model`'s path, its `metrics` by name, the `curve` of its training, whether each test item
-    is `correct`, and what the `items` are told by.
+    One trial's results: the `model`'s path, its `metrics` by name, the `curve` of its training, and what `evaluate`
+    gives.
     """
 
     seed: Optional[int]
     model: str
     metrics: dict[str, float]
     curve: list[dict[str, Any]]
-    correct: list[bool]
+    compared_metrics: list[str]
+    attention_directions: list[str]
+    item_scores: list[float]
     items: str
 
 
@@ -86,19 +90,25 @@ def write_report(
 ) -> dict[str, Any]:
     """Writes all files of the report, from what trials have ended so far, and returns what comparison.json holds."""
     present = [result for result in results if result.runs]
+    runs = [run for result in present for run in result.runs]
+    summaries = [result.summary() for result in present]
+    _add_time_ratios(summaries)
     report = {
         "versions": {"regattn_allennlp": VERSION, "torch": torch.__version__, "python": platform.python_version()},
         "test_data": test_data,
-        "num_items": len(present[0].runs[0].correct) if present else 0,
+        "num_items": len(runs[0].item_scores) if runs else 0,
+        "compared_metrics": list(dict.fromkeys(name for run in runs for name in run.compared_metrics)),
+        "attention_directions": list(dict.fromkeys(way for run in runs for way in run.attention_directions)),
         "variants": [
             {
                 "name": result.variant.name,
                 "source": result.variant.source,
                 "attention": result.variant.attention,
-                "summary": result.summary(),
+                "latent_alignment": result.variant.latent_alignment,
+                "summary": summary,
                 "runs": [{"seed": run.seed, "model": run.model, "metrics": run.metrics} for run in result.runs],
             }
-            for result in present
+            for result, summary in zip(present, summaries, strict=True)
         ],
         "differences": _differences(present),
         "failures": [asdict(failure) for failure in failures],
@@ -110,6 +120,16 @@ def write_report(
     return report
 
 
+def _add_time_ratios(summaries: Sequence[dict[str, dict[str, Any]]]) -> None:
+    """How long an epoch of each variant takes, as a multiple of the first variant's that was timed."""
+    timed = [summary for summary in summaries if "seconds_per_epoch" in summary]
+    for summary in timed:
+        ratio = summary["seconds_per_epoch"]["mean"] / timed[0]["seconds_per_epoch"]["mean"]
+        summary[TIME_RATIO] = {
+            "mean": ratio, "standard_deviation": None, "runs": summary["seconds_per_epoch"]["runs"]
+        }  # fmt: skip
+
+
 def _differences(results: Sequence[VariantResults]) -> list[dict[str, Any]]:
     """Every pair of variants, with a paired test on the test items; none for a pair with other items."""
     differences = []
@@ -117,7 +137,7 @@ def _differences(results: Sequence[VariantResults]) -> list[dict[str, Any]]:
         difference: dict[str, Any] = {"first": first.variant.name, "second": second.variant.name}
         if len({run.items for run in (*first.runs, *second.runs)}) == 1:
             test = paired_sign_flip_test(
-                np.array([run.correct for run in first.runs]), np.array([run.correct for run in second.runs])
+                np.array([run.item_scores for run in first.runs]), np.array([run.item_scores for run in second.runs])
             )
             difference.update(asdict(test))
         differences.append(difference)
@@ -135,7 +155,7 @@ def _csv(report: dict[str, Any]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["variant", "source", "attention", "runs", "seeds"]
+        ["variant", "source", "attention", "latent_alignment", "runs", "seeds"]
         + [heading for name in metrics for heading in (name, f"{name}_standard_deviation")]
     )
     for variant in report["variants"]:
@@ -143,6 +163,7 @@ def _csv(report: dict[str, Any]) -> str:
             variant["name"],
             variant["source"],
             json.dumps(variant["attention"]),
+            variant["latent_alignment"] and json.dumps(variant["latent_alignment"]),
             len(variant["runs"]),
             " ".join(str(run["seed"]) for run in variant["runs"]),
         ]
@@ -157,22 +178,24 @@ def _draw_figures(folder: Path, results: Sequence[VariantResults]) -> list[str]:
     """Returns the names of the files that were drawn."""
     if not results:
         return []
+    metric = results[0].runs[0].compared_metrics[0]
     variants = [
         VariantFigures(
             name=result.variant.name,
-            accuracies=[run.metrics["accuracy"] for run in result.runs],
+            scores=[run.metrics[metric] for run in result.runs],
             zeros=[run.metrics["zeros"] for run in result.runs],
             # A training without validation has no curve to show.
-            curves=[run.curve for run in result.runs if run.curve and "validation_accuracy" in run.curve[0]],
+            curves=[run.curve for run in result.runs if run.curve and f"validation_{metric}" in run.curve[0]],
         )
         for result in results
+        if metric in result.runs[0].metrics
     ]
     names = {
-        "accuracy.png": draw_accuracies,
-        "accuracy_against_sparsity.png": draw_accuracy_against_sparsity,
+        f"{metric}.png": draw_scores,
+        f"{metric}_against_sparsity.png": draw_scores_against_sparsity,
         "training_curves.png": draw_training_curves,
     }
-    return [name for name, draw in names.items() if draw(variants, folder / name)]
+    return [name for name, draw in names.items() if draw(variants, metric, folder / name)]
 
 
 def _markdown(report: dict[str, Any], figures: Sequence[str]) -> str:
@@ -182,7 +205,7 @@ def _markdown(report: dict[str, Any], figures: Sequence[str]) -> str:
         parts += [
             "## Failures",
             _table(
-                ["attention", "seed", "error", "log"],
+                ["variant", "seed", "error", "log"],
                 [
                     [failure["variant"], str(failure["seed"]), failure["error"], failure["log"]]
                     for failure in report["failures"]
@@ -195,14 +218,19 @@ def _markdown(report: dict[str, Any], figures: Sequence[str]) -> str:
 
 def _results(report: dict[str, Any]) -> list[str]:
     variants = report["variants"]
+    summaries = [variant["summary"] for variant in variants]
+    metric = report["compared_metrics"][0]
+    columns = [(name, name, _decimals(summaries, name)) for name in report["compared_metrics"]] + MAIN_COLUMNS
+    columns = [column for column in columns if any(column[0] in summary for summary in summaries)]
     parts = [
         f"Test data: `{report['test_data']}`, {report['num_items']} items. Mean ± standard deviation over the runs, "
-        "which differ in their seeds; the seconds are the median epoch's, with its validation.",
+        "which differ in their seeds; the seconds are the median epoch's, with its validation, and the time ratio is "
+        "to the first variant's.",
         _table(
-            ["attention", "runs", *(heading for _, heading, _ in MAIN_COLUMNS)],
+            ["variant", "runs", *(heading for _, heading, _ in columns)],
             [
                 [variant["name"], str(len(variant["runs"]))]
-                + [_mean_and_deviation(variant["summary"].get(name), decimals) for name, _, decimals in MAIN_COLUMNS]
+                + [_mean_and_deviation(variant["summary"].get(name), decimals) for name, _, decimals in columns]
                 for variant in variants
             ],
         ),
@@ -210,9 +238,10 @@ def _results(report: dict[str, Any]) -> list[str]:
     if report["differences"]:
         parts += [
             "## Differences",
-            "Accuracy of the first less that of the second, with a 95 % confidence interval, and the p-value of the "
-            "exact paired sign-flip test, both over the test items; p corrected for the number of pairs by Holm's "
-            "method. They speak of the models that were trained, not of other seeds: see the standard deviations.",
+            f"Each test item's {metric}, from 0 to 1, of the first less that of the second: the mean over the items, "
+            f"with a 95 % confidence interval, and the p-value of the paired sign-flip test, {_kind_of_test(report)}; "
+            "p corrected for the number of pairs by Holm's method. They speak of the models that were trained, not of "
+            "other seeds: see the standard deviations.",
             _table(
                 ["first", "second", "difference", "95 % interval", "p", "p, corrected"],
                 [_difference_row(difference) for difference in report["differences"]],
@@ -220,9 +249,9 @@ def _results(report: dict[str, Any]) -> list[str]:
         ]
     parts += [
         "## Attention",
-        "Means over the words that attend, of the hypothesis to the premise's words, and the reverse.",
+        "Means over what attends, which a direction names first.",
         _table(
-            ["attention", "direction", *(name.replace("_", " ") for name in AttentionStatistics.METRICS)],
+            ["variant", "direction", *(name.replace("_", " ") for name in AttentionStatistics.METRICS)],
             [
                 [variant["name"], way.replace("_", " ")]
                 + [
@@ -230,7 +259,7 @@ def _results(report: dict[str, Any]) -> list[str]:
                     for name in AttentionStatistics.METRICS
                 ]
                 for variant in variants
-                for way in DIRECTIONS
+                for way in report["attention_directions"]
             ],
         ),
     ]
@@ -241,7 +270,7 @@ def _results(report: dict[str, Any]) -> list[str]:
             "is faithful), and with them alone (sufficiency: low is faithful); beside each, the same for words drawn "
             "at random (DeYoung et al. 2020).",
             _table(
-                ["attention", *(name.replace("_", " ") for name in FAITHFULNESS)],
+                ["variant", *(name.replace("_", " ") for name in FAITHFULNESS)],
                 [
                     [variant["name"], *(_mean_and_deviation(variant["summary"].get(name), 4) for name in FAITHFULNESS)]
                     for variant in variants
@@ -249,6 +278,17 @@ def _results(report: dict[str, Any]) -> list[str]:
             ),
         ]
     return parts
+
+
+def _decimals(summaries: Sequence[dict[str, dict[str, Any]]], name: str) -> int:
+    """More for what goes from 0 to 1 than for what goes to 100."""
+    return 2 if any(name in summary and abs(summary[name]["mean"]) >= 10 for summary in summaries) else 4
+
+
+def _kind_of_test(report: dict[str, Any]) -> str:
+    if all(difference.get("exact", True) for difference in report["differences"]):
+        return "exact"
+    return f"exact, or, marked by *, of {NUM_DRAWS} draws of the signs, so never below {2 / (NUM_DRAWS + 1)}"
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -276,7 +316,7 @@ def _difference_row(difference: dict[str, Any]) -> list[str]:
         *names,
         f"{difference['difference']:+.4f}",
         f"{low:+.4f} to {high:+.4f}",
-        _p_value(difference["p_value"]),
+        _p_value(difference["p_value"]) + ("" if difference["exact"] else " *"),
         _p_value(difference["p_value_holm"]),
     ]
 

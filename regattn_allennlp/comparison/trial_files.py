@@ -15,6 +15,9 @@ FAILURE_NAME = "failure.txt"
 MODEL_NAME = "model"
 LOG_NAME = "log.txt"
 
+# What an outcome holds has changed so many times: one of another format is evaluated anew.
+FORMAT = 2
+
 
 def write_atomically(path: Path, text: str) -> None:
     """An interruption leaves the file as it was, or whole."""

@@ -1,6 +1,10 @@
-"""What a comparison compares: variants, which differ in the attention, and their trials, which differ in the seed."""
+"""
+What a comparison compares: variants, which differ in the attention or in the latent alignment, and their trials, which
+differ in the seed.
+"""
 
 import hashlib
+import inspect
 import itertools
 import json
 import os
@@ -12,10 +16,10 @@ from typing import Any, Optional
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.params import parse_overrides, with_overrides
+from allennlp.common.params import parse_overrides
 
 import regattn_allennlp.config_variables  # noqa: F401  (the configs read the environment)
-from regattn_allennlp.predictors.archives import read_config
+from regattn_allennlp.predictors.archives import read_config, task_of
 
 SEED_KEYS = ("random_seed", "numpy_seed", "pytorch_seed")
 # What a folder's name may hold of a variant's.
@@ -50,7 +54,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Variant:
-    """A config, whose attention names it, with one or several seeds; `source` is where the config is from."""
+    """
+    A config, whose attention and latent alignment name it, with one or several seeds; `source` is where the config is
+    from.
+    """
 
     name: str
     source: str
@@ -61,54 +68,70 @@ class Variant:
     def attention(self) -> dict[str, Any]:
         return self.config["model"]["attention"]
 
+    @property
+    def latent_alignment(self) -> Optional[dict[str, Any]]:
+        return self.config["model"].get("latent_alignment")
 
-def parse_attention(argument: str) -> list[dict[str, Any]]:
+
+def parse_block(option: str, argument: str) -> list[dict[str, Any]]:
     """
-    The blocks that an `--attention` argument stands for: a name, "softmax"; a block, {"type": "fusedmax", "lam": 0.2};
-    or a block with lists of numbers in the place of numbers, which stands for a block of each combination.
+    The blocks that an argument of the option, `--attention` or `--latent-alignment`, stands for: a name, "softmax"; a
+    block, {"type": "fusedmax", "lam": 0.2}; or a block with lists of numbers in the place of numbers, which stands for
+    a block of each combination.
     """
     if not argument.lstrip().startswith("{"):
         argument = json.dumps({"type": argument.strip()})
     try:
         block = parse_overrides(argument)  # Jsonnet, as all that AllenNLP is configured by
     except RuntimeError as error:
-        raise ConfigurationError(f"--attention {argument} is no JSON object: {error}") from error
+        raise ConfigurationError(f"{option} {argument} is no JSON object: {error}") from error
     if not isinstance(block.get("type"), str) or not block["type"]:
-        raise ConfigurationError(
-            f'--attention {argument} needs a "type", such as "fusedmax": {{"type": "fusedmax", "lam": 0.2}}'
-        )
+        raise ConfigurationError(f'{option} {argument} needs a "type", as {{"type": "fusedmax", "lam": 0.2}} has')
     swept = {key: values for key, values in block.items() if isinstance(values, list)}
     for key, values in swept.items():
         if not values:
-            raise ConfigurationError(f'--attention {argument}: "{key}" has no values')
+            raise ConfigurationError(f'{option} {argument}: "{key}" has no values')
     return [
         {**block, **dict(zip(swept, combination, strict=True))} for combination in itertools.product(*swept.values())
     ]
 
 
-def attention_name(attention: dict[str, Any]) -> str:
+def block_name(block: dict[str, Any]) -> str:
     """ "fusedmax gamma=1.0 lam=0.2" for {"type": "fusedmax", "gamma": 1.0, "lam": 0.2}."""
     arguments = (
         f"{key}={value if not isinstance(value, (dict, list)) else json.dumps(value, separators=(',', ':'))}"
-        for key, value in attention.items()
+        for key, value in block.items()
         if key != "type"
     )
-    return " ".join([str(attention.get("type", "default")), *arguments])
+    return " ".join([str(block.get("type", "default")), *arguments])
+
+
+def variant_name(model: dict[str, Any]) -> str:
+    """ "softmax, exact": the attention and, if there is one, the latent alignment of a config's block "model"."""
+    alignment = model.get("latent_alignment")
+    return block_name(model["attention"]) + ("" if alignment is None else f", {block_name(alignment)}")
 
 
 def make_variants(
-    sources: Sequence[str], attentions: Sequence[str], seeds: Sequence[int], overrides: str, folder: Path
+    sources: Sequence[str],
+    attentions: Sequence[str],
+    latent_alignments: Sequence[str],
+    seeds: Sequence[int],
+    overrides: str,
+    folder: Path,
 ) -> list[Variant]:
     """
-    The variants of all combinations of configs and attentions, and of the archives; those archives are one variant
-    whose configs are alike but for the seeds.
+    The variants of all combinations of configs, attentions and latent alignments, and of the archives; those archives
+    are one variant whose configs are alike but for the seeds.
 
     # Parameters
 
     sources : `Sequence[str]`
         Configs, and archives: a `.tar.gz`, or a folder that `allennlp train` wrote.
     attentions : `Sequence[str]`
-        See `parse_attention`; none: each config's own.
+        See `parse_block`; none: each config's own.
+    latent_alignments : `Sequence[str]`
+        As the attentions.
     overrides : `str`
         As of `allennlp train`; for the configs.
     folder : `Path`
@@ -117,9 +140,20 @@ def make_variants(
     # Raises
 
     `ConfigurationError`
-        For a source that cannot be read, overrides that do not fit, variants that are the same.
+        For a source that cannot be read, overrides that do not fit, variants that are the same; for latent alignments
+        where a model takes none.
     """
-    blocks = [block for argument in attentions for block in parse_attention(argument)]
+    given = {
+        "attention": [block for argument in attentions for block in parse_block("--attention", argument)],
+        "latent_alignment": [
+            block for argument in latent_alignments for block in parse_block("--latent-alignment", argument)
+        ],
+    }
+    # Of each combination what stands in the place of the model's own; a block as a whole.
+    replacements = [
+        dict(zip([name for name in given if given[name]], combination, strict=True))
+        for combination in itertools.product(*filter(None, given.values()))
+    ]
     configs: list[tuple[str, dict[str, Any]]] = []
     archives: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for source in sources:
@@ -129,17 +163,19 @@ def make_variants(
             archives.setdefault(_without_seeds(config), []).append((source, config))
         else:
             config = _read_config(source, overrides)
-            configs += [(source, with_overrides(config, {"model.attention": block})) for block in blocks] or [
-                (source, config)
+            if given["latent_alignment"]:
+                _check_takes_alignment(source, config)
+            configs += [
+                (source, {**config, "model": {**config["model"], **replacement}}) for replacement in replacements
             ]
-    if blocks and not configs:
-        raise ConfigurationError("--attention needs a config to train; the archives are trained already.")
+    for name, blocks_of_option in given.items():
+        if blocks_of_option and not configs:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigurationError(f"{option} needs a config to train; the archives are trained already.")
     if overrides and not configs:
         raise ConfigurationError("--overrides change what is trained; the archives are trained already.")
 
-    labelled = [(source, config["model"]["attention"]) for source, config in configs]
-    labelled += [(runs[0][0], runs[0][1]["model"]["attention"]) for runs in archives.values()]
-    names = _distinct_names(labelled)
+    names = _distinct_names([*configs, *(runs[0] for runs in archives.values())])
     variants = []
     for name, (source, config) in zip(names, configs, strict=False):
         own_folder = folder / "trials" / _folder_name(name, _without_seeds(config))
@@ -183,17 +219,26 @@ def _check_attention(path: str, config: dict[str, Any]) -> None:
         raise ConfigurationError(f'{path} has no block "attention" in its "model": what is compared is that block.')
 
 
+def _check_takes_alignment(source: str, config: dict[str, Any]) -> None:
+    task = task_of(source, config)
+    if "latent_alignment" not in inspect.signature(task.model.__init__).parameters:
+        raise ConfigurationError(
+            f"--latent-alignment: the model of {source}, {config['model']['type']}, takes none; it is for models that "
+            "predict from what they attend to, such as attentional_seq2seq and attentional_vqa."
+        )
+
+
 def _without_seeds(config: dict[str, Any]) -> str:
     """The same text for the same config, whatever its seeds."""
     return json.dumps({key: value for key, value in config.items() if key not in SEED_KEYS}, sort_keys=True)
 
 
-def _distinct_names(labelled: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
-    """The attention's name; where that is not enough to tell two variants apart, the source's as well."""
-    names = [attention_name(attention) for _, attention in labelled]
+def _distinct_names(configs: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+    """See `variant_name`; where that is not enough to tell two variants apart, the source's as well."""
+    names = [variant_name(config["model"]) for _, config in configs]
     return [
         name if names.count(name) == 1 else f"{name} ({source})"
-        for name, (source, _) in zip(names, labelled, strict=True)
+        for name, (source, _) in zip(names, configs, strict=True)
     ]
 
 

@@ -4,7 +4,7 @@ import copy
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
 from allennlp.common.tqdm import Tqdm
 from allennlp.data import DatasetReader
+from allennlp.models import Model
 from allennlp.models.archival import CONFIG_NAME, load_archive
 from allennlp.predictors import Predictor
 
-from regattn_allennlp.models import RegularizedDecomposableAttention
-from regattn_allennlp.predictors.entailment import EntailmentPredictor
+from regattn_allennlp.models import AttentionModel
+from regattn_allennlp.predictors.attention_predictor import AttentionPredictor
 
 ARCHIVE_NAME = "model.tar.gz"
 
@@ -28,23 +29,103 @@ class NamedPredictor:
     """A trained model, ready to predict, under a name that tells it from the others it was loaded with."""
 
     name: str
-    predictor: EntailmentPredictor
+    predictor: AttentionPredictor
+
+
+@dataclass(frozen=True)
+class Task:
+    """
+    What a config's model is for, told by its registered name: nothing is loaded.
+
+    # Parameters
+
+    model : `Type[AttentionModel]`
+    predictor : `Type[AttentionPredictor]`
+        The model's `default_predictor`.
+    predictor_name : `str`
+    """
+
+    model: type[AttentionModel]
+    predictor: type[AttentionPredictor]
+    predictor_name: str
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        return self.model.attention_directions
 
 
 def load_predictors(paths: Sequence[str], cuda_device: int = -1) -> list[NamedPredictor]:
     """
-    Loads archives of `RegularizedDecomposableAttention` that `allennlp train` wrote, given as the folder or as the
-    `model.tar.gz` in it.
+    Loads archives of one task that `allennlp train` wrote, given as the folder or as the `model.tar.gz` in it.
 
     # Raises
 
     `ConfigurationError`
-        For a path that is no such archive, which it names; for one that is given twice.
+        For a path that is no such archive, which it names; for one that is given twice; see `common_task`.
     """
+    names = archive_names(paths)
+    task = common_task({path: read_config(path) for path in paths})
     return [
-        NamedPredictor(name, _load_predictor(path, cuda_device))
-        for name, path in zip(archive_names(paths), Tqdm.tqdm(paths, desc="loading archives"), strict=True)
+        NamedPredictor(name, _load_predictor(path, task, cuda_device))
+        for name, path in zip(names, Tqdm.tqdm(paths, desc="loading archives"), strict=True)
     ]
+
+
+def task_of(source: str, config: dict[str, Any]) -> Task:
+    """
+    # Parameters
+
+    source : `str`
+        Where the config is from, for the errors.
+    config : `Dict[str, Any]`
+        Of `allennlp train`.
+
+    # Raises
+
+    `ConfigurationError`
+        For a model whose attention this package's commands cannot ask for.
+    """
+    block = config.get("model", {})
+    name = block.get("type")
+    if name == "from_archive":
+        return task_of(source, read_config(block["archive_file"]))
+    try:
+        model, _ = Model.resolve_class_name(str(name))
+        predictor_name = str(model.default_predictor)
+        predictor: Any = Predictor.by_name(predictor_name) if model.default_predictor else Predictor
+    except ConfigurationError as error:
+        raise ConfigurationError(f'The model of "{source}": {error.message}') from error
+    if not issubclass(model, AttentionModel) or not issubclass(predictor, AttentionPredictor):
+        raise ConfigurationError(
+            f'"{source}" holds a model of type {name}, which does not show its attention weights; wanted is one of '
+            f"{', '.join(_attention_models())}."
+        )
+    return Task(model, predictor, predictor_name)
+
+
+def common_task(configs: Mapping[str, dict[str, Any]]) -> Task:
+    """
+    The one task of several configs, by their sources.
+
+    # Raises
+
+    `ConfigurationError`
+        If they are of several, or one of none: see `task_of`.
+    """
+    tasks = {source: task_of(source, config) for source, config in configs.items()}
+    first, *others = tasks
+    for other in others:
+        if (tasks[other].predictor, tasks[other].directions) != (tasks[first].predictor, tasks[first].directions):
+            raise ConfigurationError(
+                f'"{first}" is a model for the task "{tasks[first].predictor_name}" and "{other}" one for '
+                f'"{tasks[other].predictor_name}": they cannot stand side by side.'
+            )
+    return tasks[first]
+
+
+def _attention_models() -> list[str]:
+    models = {name: Model.resolve_class_name(name)[0] for name in Model.list_available()}
+    return [name for name, model in models.items() if issubclass(model, AttentionModel)]
 
 
 def read_config(path: str) -> dict[str, Any]:
@@ -67,7 +148,7 @@ def read_config(path: str) -> dict[str, Any]:
 
 
 def load_dataset_reader(path: str) -> DatasetReader:
-    """What reads the pairs that an archive's model is to predict; errors are those of `read_config`."""
+    """What reads the items that an archive's model is to predict; errors are those of `read_config`."""
     config = read_config(path)
     try:
         return build_dataset_reader(config)
@@ -109,18 +190,13 @@ def _folder(path: str) -> Path:
     return resolved.with_name(resolved.name.removesuffix(".tar.gz"))
 
 
-def _load_predictor(path: str, cuda_device: int) -> EntailmentPredictor:
+def _load_predictor(path: str, task: Task, cuda_device: int) -> AttentionPredictor:
     try:
         archive = load_archive(path, cuda_device=cuda_device)
     except Exception as error:  # tar, the config, the vocabulary and the weights have errors of their own
         raise _not_loaded(path, error) from error
-    if not isinstance(archive.model, RegularizedDecomposableAttention):
-        raise ConfigurationError(
-            f'"{path}" holds a model of type {type(archive.model).__name__}, which gives no attention weights between '
-            "two sentences: a regularized_decomposable_attention is wanted."
-        )
-    predictor = Predictor.from_archive(archive, "entailment")
-    assert isinstance(predictor, EntailmentPredictor)
+    predictor = Predictor.from_archive(archive, task.predictor_name)
+    assert isinstance(predictor, AttentionPredictor)
     return predictor
 
 

@@ -1,4 +1,4 @@
-from regattn_allennlp.visualization.attention_map import DIRECTIONS, attention_map
+from regattn_allennlp.visualization.attention_map import attention_map
 from regattn_allennlp.visualization.equal_weights import equal_groups, equal_runs
 
-__all__ = ["DIRECTIONS", "attention_map", "equal_groups", "equal_runs"]
+__all__ = ["attention_map", "equal_groups", "equal_runs"]

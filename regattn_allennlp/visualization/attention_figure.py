@@ -1,11 +1,14 @@
 """Heat maps of attention as a picture, after figure 3 of Niculae & Blondel 2017 (arXiv 1705.07704)."""
 
 import math
+import textwrap
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
+from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import JsonDict
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -14,8 +17,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.transforms import Bbox
 from more_itertools import divide
+from PIL import Image
 
 from regattn_allennlp.visualization.equal_weights import Run
 from regattn_allennlp.visualization.fonts import Fonts, fonts_for
@@ -26,8 +31,24 @@ GAP = 0.2
 # Maps go below each other rather than beyond this, about.
 MAX_WIDTH = 14.0
 WORD_SIZE, NUMBER_SIZE, TITLE_SIZE = 10.0, 7.5, 10.0
+# The width of a picture of regions; without an image it is as high.
+PICTURE_WIDTH = 3.6
+# Titles have lines as wide as their map, but at least so wide, and of each of their paragraphs no more lines.
+MIN_TITLE_WIDTH = 2.4
+MAX_TITLE_LINES = 4
+# Of a letter, on average, as a share of the letters' size.
+LETTER_WIDTH = 0.55
 
 GROUP_COLOR = "#c44e00"
+# Of regions, in turn.
+GROUP_COLORS = (GROUP_COLOR, "#00795c", "#9b2fae", "#7a6a00")
+# How much of the image a region of weight 1 covers.
+MAX_OPACITY = 0.75
+MAX_NAME_LETTERS = 22
+# A row is a word, in general; it may be a question.
+MAX_WORD_LETTERS = 40
+# The regions with the highest weights have labels; more would hide the picture.
+MAX_LABELS = 12
 # Where lines that join the runs of a group go, from the middle of a row: each group of a row has a height of its own.
 JOINT_HEIGHTS = (0.32, -0.32, 0.24, -0.24)
 
@@ -37,14 +58,21 @@ def attention_figure(titles: Sequence[str], maps: Sequence[JsonDict]) -> Figure:
     # Parameters
 
     titles : `List[str]`
+        What is too long becomes several lines, and is cut.
     maps : `List[JsonDict]`
-        Of `attention_map`, to stand side by side as far as there is space.
+        Of `AttentionPredictor.attention_map`, to stand side by side as far as there is space. One with "boxes" is
+        drawn as a picture of regions, its one row as part of the title.
+
+    # Raises
+
+    `ConfigurationError`
+        For an image that cannot be read.
     """
     fonts = fonts_for({*titles, *(word for one in maps for word in (*one["rows"], *one["columns"]))})
     figure = Figure()
     renderer = FigureCanvasAgg(figure).get_renderer()  # measures text, for any format
     figure_width, figure_height = figure.get_size_inches()
-    width = max(CELL_WIDTH * len(one["columns"]) for one in maps)
+    width = max(_size(one)[0] for one in maps)
     number_of_lines = math.ceil(len(maps) * (width + GAP) / MAX_WIDTH)
     lines = [list(line) for line in divide(min(number_of_lines, len(maps)), zip(titles, maps, strict=True))]
     lines_of_axes: list[list[Axes]] = []
@@ -53,19 +81,147 @@ def attention_figure(titles: Sequence[str], maps: Sequence[JsonDict]) -> Figure:
         for title, one in line:
             # The words of equal rows are written once, at the outside.
             outside = line[-1 if one["rightToLeft"] else 0][1]
-            size = CELL_WIDTH * len(one["columns"]) / figure_width, CELL_HEIGHT * len(one["rows"]) / figure_height
-            axes = figure.add_axes((0, 0, *size))
-            _draw(axes, title, one, fonts, with_row_words=one is outside or one["rows"] != outside["rows"])
+            map_width, map_height = _size(one)
+            axes = figure.add_axes((0, 0, map_width / figure_width, map_height / figure_height))
+            axes.set_title(
+                _in_lines("\n".join([title, *one["rows"]]) if one.get("boxes") else title, map_width),
+                fontsize=TITLE_SIZE, fontfamily=fonts.families, parse_math=False,
+            )  # fmt: skip
+            if one.get("boxes"):
+                _draw_regions(axes, one, fonts, renderer)
+            else:
+                _draw(axes, one, fonts, with_row_words=one is outside or one["rows"] != outside["rows"])
             lines_of_axes[-1].append(axes)
     _arrange(figure, lines_of_axes, renderer)
     return figure
 
 
-def _draw(axes: Axes, title: str, one: JsonDict, fonts: Fonts, with_row_words: bool) -> None:
-    rows, columns = one["rows"], one["columns"]
+def _size(one: JsonDict) -> tuple[float, float]:
+    """The width and the height of a map, in inches."""
+    if not one.get("boxes"):
+        return CELL_WIDTH * len(one["columns"]), CELL_HEIGHT * max(len(one["rows"]), 1)
+    if not one.get("image"):
+        return PICTURE_WIDTH, PICTURE_WIDTH
+    height, width = _read_image(one["image"]).shape[:2]
+    return PICTURE_WIDTH, PICTURE_WIDTH * height / width
+
+
+@lru_cache(maxsize=1)  # the maps of all models are of one image
+def _read_image(path: str) -> np.ndarray:
+    """Shape: (height, width, 3)"""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise ConfigurationError(f'The image "{path}" cannot be read: {error}') from error
+
+
+def _in_lines(title: str, width: float) -> str:
+    letters = int(max(width, MIN_TITLE_WIDTH) * 72 / (LETTER_WIDTH * TITLE_SIZE))
+    return "\n".join(
+        textwrap.fill(paragraph, letters, max_lines=MAX_TITLE_LINES, placeholder=" …")
+        for paragraph in title.splitlines()
+    )
+
+
+def _draw_regions(axes: Axes, one: JsonDict, fonts: Fonts, renderer: RendererBase) -> None:
+    weights, groups, boxes = one["weights"][0], one["groups"][0], one["boxes"]
+    axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[])
+    axes.spines[:].set(color="0.6", linewidth=0.6)
+    if one.get("image"):
+        axes.imshow(_read_image(one["image"]), extent=(0, 1, 1, 0), aspect="auto")
+    shade = colormaps["Blues"](1.0)[:3]
+    colors = {
+        column: GROUP_COLORS[index % len(GROUP_COLORS)]
+        for index, runs in enumerate(groups)
+        for start, stop in runs
+        for column in range(start, stop)
+    }
+
+    def area(column: int) -> float:
+        left, top, right, bottom = boxes[column]
+        return (right - left) * (bottom - top)
+
+    # Small ones last, so that one within another keeps its outline.
+    for column in sorted(range(len(boxes)), key=area, reverse=True):
+        left, top, right, bottom = boxes[column]
+        rectangle = (left, top), right - left, bottom - top
+        # A light line under the outline, to be seen on a dark image.
+        axes.add_patch(Rectangle(*rectangle, fill=False, edgecolor=(1, 1, 1, 0.7), linewidth=2.0))
+        axes.add_patch(
+            Rectangle(
+                *rectangle, facecolor=(*shade, MAX_OPACITY * weights[column]), edgecolor=colors.get(column, "0.15"),
+                linewidth=2.2 if column in colors else 1.0 if weights[column] > 0 else 0.5,
+            )
+        )  # fmt: skip
+    placed: list[Bbox] = []
+    labelled = sorted((column for column in range(len(boxes)) if weights[column] > 0), key=lambda c: -weights[c])
+    for column in labelled[:MAX_LABELS]:
+        name = _cut(one["columns"][column] or str(column + 1), MAX_NAME_LETTERS)
+        number = _number(weights[column])
+        # Where there is no place for both, the weight alone, or none.
+        for text in (f"{number} {name}", number):
+            if extent := _place_label(axes, text, boxes[column], fonts, placed, renderer):
+                placed.append(extent)
+                break
+
+
+def _place_label(
+    axes: Axes, text: str, box: Sequence[float], fonts: Fonts, placed: Sequence[Bbox], renderer: RendererBase
+) -> Optional[Bbox]:
+    """
+    Writes in a corner of the box or just outside, where none of the labels placed so far is, and within the picture.
+    Returns what it covers; `None` if there is no such place.
+    """
+    left, top, right, bottom = box
+    label = axes.text(
+        0, 0, text, size=NUMBER_SIZE, fontfamily=fonts.families, parse_math=False, color="black",
+        bbox={"facecolor": (1, 1, 1, 0.8), "edgecolor": "none", "pad": 1.0},
+    )  # fmt: skip
+    picture = axes.get_window_extent(renderer)
+    margin = 0.012
+    inside = [
+        (left + margin, top + margin, "left", "top"),
+        (left + margin, bottom - margin, "left", "bottom"),
+        (right - margin, top + margin, "right", "top"),
+        (right - margin, bottom - margin, "right", "bottom"),
+    ]
+    outside = [
+        (left, top - margin, "left", "bottom"),
+        (left, bottom + margin, "left", "top"),
+        (right, top - margin, "right", "bottom"),
+        (right, bottom + margin, "right", "top"),
+    ]
+    # A label that is wider than its box would lie across the edges.
+    size = label.get_window_extent(renderer).padded(3.0)
+    fits = size.width <= (right - left) * picture.width and size.height <= (bottom - top) * picture.height
+    for x, y, horizontal, vertical in [*inside, *outside] if fits else [*outside, *inside]:
+        label.set(position=(x, y), horizontalalignment=horizontal, verticalalignment=vertical)
+        extent = label.get_window_extent(renderer).padded(1.0)
+        if _within(extent, picture) and not any(extent.overlaps(other) for other in placed):
+            return extent
+    label.remove()
+    return None
+
+
+def _within(inner: Bbox, outer: Bbox) -> bool:
+    return inner.x0 >= outer.x0 and inner.x1 <= outer.x1 and inner.y0 >= outer.y0 and inner.y1 <= outer.y1
+
+
+def _cut(text: str, max_letters: int) -> str:
+    return text if len(text) <= max_letters else text[: max_letters - 1] + "…"
+
+
+def _number(weight: float) -> str:
+    return f"{weight:.2f}"[1:] if weight < 0.995 else "1"
+
+
+def _draw(axes: Axes, one: JsonDict, fonts: Fonts, with_row_words: bool) -> None:
+    rows, columns = ([_cut(word, MAX_WORD_LETTERS) for word in one[name]] for name in ("rows", "columns"))
     colors = colormaps["Blues"]
-    axes.imshow(np.ma.masked_equal(one["weights"], 0), cmap=colors, vmin=0, vmax=1, aspect="auto")
-    axes.set_title(title, fontsize=TITLE_SIZE, fontfamily=fonts.families, parse_math=False)
+    # A text without words, which a model may write, is an empty row.
+    rows, weights_of_rows = rows or [""], one["weights"] or [[0.0] * len(columns)]
+    axes.imshow(np.ma.masked_equal(weights_of_rows, 0), cmap=colors, vmin=0, vmax=1, aspect="auto")
     if one["rightToLeft"]:
         axes.invert_xaxis()
         axes.yaxis.tick_right()
@@ -92,9 +248,8 @@ def _draw(axes: Axes, title: str, one: JsonDict, fonts: Fonts, with_row_words: b
     for row, (weights, groups) in enumerate(zip(one["weights"], one["groups"], strict=True)):
         for column, weight in enumerate(weights):
             if weight > 0:
-                number = f"{weight:.2f}"[1:] if weight < 0.995 else "1"
                 color = _text_color(colors, weight)
-                text = axes.text(column, row, number, size=NUMBER_SIZE, color=color, ha="center", va="center")
+                text = axes.text(column, row, _number(weight), size=NUMBER_SIZE, color=color, ha="center", va="center")
                 text.set_in_layout(False)  # there may be thousands, all within the map: not to be measured
         joined = [runs for runs in groups if len(runs) > 1]
         for runs in groups:

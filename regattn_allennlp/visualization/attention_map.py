@@ -7,13 +7,18 @@ from allennlp.common.util import JsonDict
 
 from regattn_allennlp.visualization.equal_weights import Run, equal_groups
 
-# Each attends from the words of its first sentence, the rows, to those of its second, the columns.
-DIRECTIONS = ("hypothesis_to_premise", "premise_to_hypothesis")
 
-
-def attention_map(prediction: JsonDict, direction: str = DIRECTIONS[0]) -> JsonDict:
+def attention_map(prediction: JsonDict, direction: str = "hypothesis_to_premise") -> JsonDict:
     """
-    What `renderHeatMap` of heat_map.js takes, made of a prediction of `EntailmentPredictor`.
+    What `renderHeatMap` of heat_map.js takes. A map of an image's regions, as `VqaPredictor` makes it, has "boxes" and
+    "image" besides: see `renderRegions` there.
+
+    # Parameters
+
+    prediction : `JsonDict`
+        With the words of both sides, as "premise_tokens", and with the weights, as "hypothesis_to_premise_attention".
+    direction : `str`, optional (default = `"hypothesis_to_premise"`)
+        From what attends, the rows, to what is attended to, the columns.
 
     # Returns
 

@@ -86,14 +86,146 @@ function renderHeatMap(element, map) {
 }
 
 function describeWeight(map, row, column) {
-  const weight = map.weights[row][column];
   const text =
     `${map.rowTitle} word ${quoted(map.rows[row])} attends to ` +
-    `${map.columnTitle} word ${quoted(map.columns[column])}: ${Number(weight.toPrecision(3))}`;
+    `${map.columnTitle} word ${quoted(map.columns[column])}`;
+  return text + describeShare(map, row, column, (other) => quoted(map.columns[other]));
+}
+
+/** The weight, and by their names the columns that share it. */
+function describeShare(map, row, column, nameOf) {
+  const text = `: ${Number(map.weights[row][column].toPrecision(3))}`;
   const group = map.groups[row].map(columnsOf).find((columns) => columns.includes(column));
   if (!group) return text;
-  const others = group.filter((other) => other !== column);
-  return `${text}, shared with ${others.map((other) => quoted(map.columns[other])).join(", ")}`;
+  return `${text}, shared with ${group.filter((other) => other !== column).map(nameOf).join(", ")}`;
+}
+
+/**
+ * Draws attention over the regions of an image into `element`, in the place of what it holds: to look at, to point at,
+ * and to walk through by the arrow keys. `map` is as of `renderHeatMap`, with a single row, and has besides
+ *
+ *   boxes    of each column's region the left, upper, right and lower edge, as fractions of the image
+ *   image    the image's address; without, the regions are drawn on an empty square
+ *
+ * `columns` are the regions' names, which may be missing.
+ */
+function renderRegions(element, map) {
+  const weights = map.weights[0];
+  const groups = map.groups[0].map(columnsOf);
+  const numGroupColors = 4; // in heat_map.css
+  const picture = createElement("div", { class: "picture", role: "list", "aria-label": map.columnTitle });
+  if (map.image) picture.append(createElement("img", { src: map.image, alt: "" }));
+  else picture.classList.add("empty");
+
+  const area = ([left, top, right, bottom]) => (right - left) * (bottom - top);
+  const byArea = map.boxes.map((_, column) => column).sort((a, b) => area(map.boxes[b]) - area(map.boxes[a]));
+  const regions = map.boxes.map((box, column) => {
+    const label = nameOfRegion(map, column) + describeShare(map, 0, column, (other) => nameOfRegion(map, other));
+    const region = createElement("div", { class: "region", role: "listitem", tabindex: "-1", "aria-label": label });
+    const [left, top, right, bottom] = box.map((fraction) => `${100 * fraction}%`);
+    Object.assign(region.style, { left, top, width: `calc(${right} - ${left})`, height: `calc(${bottom} - ${top})` });
+    region.style.zIndex = byArea.indexOf(column); // a region within another can be pointed at
+    region.style.setProperty("--weight", weights[column]);
+    const group = groups.findIndex((columns) => columns.includes(column));
+    if (group >= 0) {
+      region.classList.add("grouped");
+      region.style.setProperty("--outline", `var(--group-${group % numGroupColors})`);
+    }
+    return region;
+  });
+  picture.append(...regions, ...createLabels(map));
+
+  const readout = createElement("p", { class: "readout", "aria-hidden": "true" }); // the regions' labels are read out
+  element.classList.add("heat-map");
+  element.replaceChildren(picture, readout);
+
+  let entry = regions[0]; // where the Tab key enters the picture
+  entry?.setAttribute("tabindex", "0");
+
+  function show(shown) {
+    readout.textContent = shown ? shown.getAttribute("aria-label") : "";
+    const group = groups.find((columns) => columns.includes(regions.indexOf(shown))) ?? [];
+    regions.forEach((region, column) => {
+      region.classList.toggle("current", region === shown);
+      region.classList.toggle("in-group", group.includes(column));
+    });
+  }
+
+  picture.addEventListener("pointerover", (event) => show(event.target.closest(".region")));
+  picture.addEventListener("pointerleave", () => show(picture.contains(document.activeElement) ? entry : null));
+  picture.addEventListener("focusout", () => show(null));
+  picture.addEventListener("focusin", (event) => {
+    entry.setAttribute("tabindex", "-1");
+    entry = event.target;
+    entry.setAttribute("tabindex", "0");
+    show(entry);
+  });
+  picture.addEventListener("keydown", (event) => {
+    if (event.altKey || event.metaKey || event.shiftKey || event.ctrlKey) return; // these belong to the browser
+    let column = regions.indexOf(entry);
+    if (event.key === "ArrowRight" || event.key === "ArrowDown") column += 1;
+    else if (event.key === "ArrowLeft" || event.key === "ArrowUp") column -= 1;
+    else if (event.key === "Home") column = 0;
+    else if (event.key === "End") column = regions.length - 1;
+    else return;
+    event.preventDefault();
+    regions[column]?.focus();
+  });
+}
+
+/** Its number, counted from 1, and its name, if it has one. */
+function nameOfRegion(map, column) {
+  const name = map.columns[column];
+  const number = `region ${column + 1}`;
+  return name && name !== String(column + 1) ? `${number} ${quoted(name)}` : number;
+}
+
+/** The weights and names of the regions with the highest weights; where there is no place, the weight alone, or none. */
+function createLabels(map) {
+  const maxLabels = 12; // more would hide the picture
+  const maxLetters = 22;
+  // Shares of the picture's width, about.
+  const letterWidth = 0.0155;
+  const margins = 0.035;
+  const weights = map.weights[0];
+  const columns = map.boxes.map((_, column) => column).filter((column) => weights[column] > 0);
+  const placed = [];
+  return columns.sort((a, b) => weights[b] - weights[a]).slice(0, maxLabels).flatMap((column) => {
+    const letters = [...(map.columns[column] || String(column + 1))];
+    const name = letters.length > maxLetters ? `${letters.slice(0, maxLetters - 1).join("")}…` : letters.join("");
+    const number = formatWeight(weights[column]);
+    const texts = [`${number} ${name}`, number];
+    const places = texts.map((text) => placeLabel(map.boxes[column], text.length * letterWidth + margins, placed));
+    const chosen = places.findIndex((place) => place !== undefined);
+    if (chosen < 0) return [];
+    const [x, y] = places[chosen];
+    placed.push(places[chosen]);
+    const label = createElement("span", { class: "label", "aria-hidden": "true" });
+    label.append(createElement("bdi", {}, texts[chosen]));
+    Object.assign(label.style, { left: `${100 * x}%`, top: `${100 * y}%` });
+    return [label];
+  });
+}
+
+/** [left, top, width] in a corner of the box or just outside, where none of the labels placed so far is, if there is. */
+function placeLabel([left, top, right, bottom], width, placed) {
+  const height = 0.05; // of a line, about, as a share of the picture's
+  const within = (value, size) => Math.min(Math.max(value, 0), Math.max(1 - size, 0));
+  const inside = [
+    [left, top], [left, bottom - height], [right - width, top], [right - width, bottom - height],
+  ];
+  const outside = [[left, top - height], [left, bottom], [right - width, top - height], [right - width, bottom]];
+  // A label that is wider than its box would lie across the edges.
+  const fits = width <= right - left && height <= bottom - top;
+  const places = (fits ? [...inside, ...outside] : [...outside, ...inside]).map(
+    ([x, y]) => [within(x, width), within(y, height), width],
+  );
+  const isFree = ([x, y]) =>
+    placed.every(
+      ([otherX, otherY, otherWidth]) =>
+        x + width <= otherX || otherX + otherWidth <= x || Math.abs(y - otherY) >= height,
+    );
+  return places.find(isFree);
 }
 
 /** Set apart by Unicode's isolates, so that a word of another direction does not turn around what stands next to it. */
@@ -159,9 +291,12 @@ function createCell(weight, label) {
   const cell = createElement("td", { tabindex: "-1", "aria-label": label });
   if (weight === 0) return cell;
   cell.style.setProperty("--weight", weight);
-  const number = weight < 0.995 ? weight.toFixed(2).slice(1) : "1";
-  cell.append(createElement("span", { class: "number", dir: "ltr" }, number));
+  cell.append(createElement("span", { class: "number", dir: "ltr" }, formatWeight(weight)));
   return cell;
+}
+
+function formatWeight(weight) {
+  return weight < 0.995 ? weight.toFixed(2).slice(1) : "1";
 }
 
 function createElement(name, attributes = {}, text = "") {

@@ -101,13 +101,13 @@ def test_a_page_holds_the_predictions_of_all_models(allennlp, archives, predicto
     out = tmp_path / "attention.html"
     allennlp("show-attention", *archives, "--input", "sample:validation[:5]", "--out", out, "--batch-size", "2")
     data = data_of(out)
-    assert data["archives"] == ["fusedmax", "other"] and len(data["pairs"]) == 5
-    for pair in data["pairs"]:
-        assert pair["label"] in LABELS
-        expected = predictor.predict(pair["premise"], pair["hypothesis"])
+    assert data["archives"] == ["fusedmax", "other"] and len(data["examples"]) == 5
+    for pair in data["examples"]:
+        assert pair["gold"] in LABELS
+        expected = predictor.predict(**pair["inputs"])
         first, second = pair["predictions"]
         assert first == second
-        assert first["label"] == expected["label"]
+        assert first["text"] == expected["label"]
         assert first["probability"] == pytest.approx(expected["probabilities"][expected["label"]], rel=1e-3)
         weights, wanted = np.array(first["map"]["weights"]), np.array(expected["hypothesis_to_premise_attention"])
         assert weights == pytest.approx(wanted, rel=1e-3) and ((weights == 0) == (wanted == 0)).all()
@@ -131,9 +131,9 @@ def test_a_page_holds_the_predictions_of_all_models(allennlp, archives, predicto
 def test_pairs_may_have_no_label(allennlp, archive, tmp_path, name, content, labels):
     (tmp_path / name).write_text(content)
     allennlp("show-attention", archive, "--input", tmp_path / name, "--out", tmp_path / "out.html")
-    pairs = data_of(tmp_path / "out.html")["pairs"]
-    assert [pair["label"] for pair in pairs] == labels
-    assert (pairs[0]["premise"], pairs[0]["hypothesis"]) == ("A.", "B.")
+    pairs = data_of(tmp_path / "out.html")["examples"]
+    assert [pair["gold"] for pair in pairs] == labels
+    assert pairs[0]["inputs"] == {"premise": "A.", "hypothesis": "B."}
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,22 @@ def test_pairs_may_have_no_label(allennlp, archive, tmp_path, name, content, lab
         ((*ONE_PAIR, "--out", "a.jpg"), r'"a\.jpg" ends in "\.jpg", where one of \.html, \.pdf, \.png, \.svg'),
         ((*ONE_PAIR, "--out", "a"), r'ends in "", where one of \.html'),
         ((*ONE_PAIR, "--out", "no_such_folder/a.png"), 'folder of --out "no_such_folder/a.png" does not exist'),
-        ((*ONE_PAIR, "--input", "pairs.jsonl", "--out", "a.png"), "--input and --premise and --hypothesis: wanted"),
-        (("--out", "a.png"), "Given is no pair: wanted is --input, or both"),
-        (("--premise", "A.", "--out", "a.png"), "Given is --premise: wanted"),
-        (("--premise", " ", "--hypothesis", "A.", "--out", "a.png"), "--premise must be a sentence, but is ' '"),
+        (
+            (*ONE_PAIR, "--input", "pairs.jsonl", "--out", "a.png"),
+            '--input and --premise and --hypothesis: for the task "entailment" wanted',
+        ),
+        (("--out", "a.png"), "Given is no item: .* wanted is --input, or both --premise and --hypothesis"),
+        (("--premise", "A.", "--out", "a.png"), "Given is --premise: .* wanted"),
+        (("--premise", " ", "--hypothesis", "A.", "--out", "a.png"), "--premise must be a text, but is ' '"),
+        (
+            ("--source", "A.", "--out", "a.png"),
+            'Given is --source: for the task "entailment" wanted is --input, or both',
+        ),
+        ((*ONE_PAIR, "--image-id", "7", "--out", "a.png"), "--hypothesis and --image-id: for the task"),
+        (
+            (*ONE_PAIR, "--direction", "target_to_source", "--out", "a.png"),
+            '"target_to_source", which is none of .*"entailment": hypothesis_to_premise, premise_to_hypothesis',
+        ),
         ((*ONE_PAIR, "--out", "a.png", "--batch-size", "0"), "--batch-size must be at least 1, but is 0"),
         ((*ONE_PAIR, "--out", "a.png", "--cuda-device", "77"), "(?i)gpu"),
         (("--input", "no_such.jsonl", "--out", "a.png"), "no_such.jsonl"),
@@ -257,9 +269,9 @@ def test_page_shows_markup_in_a_sentence_as_text(opened):
 
 
 def test_page_gives_weights_of_all_models(opened, html):
-    pair = data_of(html)["pairs"][0]
+    pair = data_of(html)["examples"][0]
     assert opened.locator("article").nth(0).locator("h3").all_inner_texts() == [
-        f"{name}: {prediction['label']} {prediction['probability']:.2f}"
+        f"{name}: {prediction['text']} {prediction['probability']:.2f}"
         for name, prediction in zip(("fusedmax", "other"), pair["predictions"], strict=True)
     ]
     second = opened.locator("article").nth(0).locator(".heat-map").nth(1)
@@ -271,18 +283,18 @@ def test_page_gives_weights_of_all_models(opened, html):
 
 def test_page_turns_its_pages(opened):
     position, previous, following = (opened.locator(f"#{name}") for name in ("position", "previous", "next"))
-    assert position.inner_text() == "Pairs 1 to 5 of 12" and previous.is_disabled()
+    assert position.inner_text() == "Items 1 to 5 of 12" and previous.is_disabled()
     assert opened.locator("article").count() == 5
     following.click()
     following.click()
-    assert position.inner_text() == "Pairs 11 to 12 of 12" and following.is_disabled()
+    assert position.inner_text() == "Items 11 to 12 of 12" and following.is_disabled()
     assert premises(opened) == ["The 10 dogs run.", "The 11 dogs run."]
     previous.click()
     assert premises(opened)[0] == "The 5 dogs run."
 
 
 def test_page_filters(opened, html):
-    pairs = data_of(html)["pairs"]
+    pairs = data_of(html)["examples"]
 
     def shown(**chosen) -> str:
         for name in ("gold", "predicted", "correctness", "archive"):
@@ -291,24 +303,24 @@ def test_page_filters(opened, html):
 
     def expected(is_wanted) -> str:
         number = sum(map(is_wanted, pairs))
-        return f"Pairs 1 to {min(number, 5)} of {number}" if number else "There is no such pair."
+        return f"Items 1 to {min(number, 5)} of {number}" if number else "There is no such item."
 
     def predicted(pair) -> str:
-        return pair["predictions"][0]["label"]
+        return pair["predictions"][0]["text"]
 
     for label in LABELS:
-        assert shown(gold=label) == expected(lambda pair, label=label: pair["label"] == label)
-    assert shown(gold="none") == "Pairs 1 to 1 of 1"
+        assert shown(gold=label) == expected(lambda pair, label=label: pair["gold"] == label)
+    assert shown(gold="none") == "Items 1 to 1 of 1"
     for label in {predicted(pair) for pair in pairs}:
         assert shown(predicted=label) == expected(lambda pair, label=label: predicted(pair) == label)
-    right = expected(lambda pair: pair["label"] == predicted(pair))
-    wrong = expected(lambda pair: pair["label"] not in (None, predicted(pair)))
+    right = expected(lambda pair: pair["gold"] == predicted(pair))
+    wrong = expected(lambda pair: pair["gold"] not in (None, predicted(pair)))
     assert right != wrong
     for archive in ("", "fusedmax", "other"):
         assert shown(correctness="correct", archive=archive) == right
         assert shown(correctness="wrong", archive=archive) == wrong
     some = predicted(pairs[0])
-    assert shown(gold=some, correctness="wrong", predicted=some) == "There is no such pair."
+    assert shown(gold=some, correctness="wrong", predicted=some) == "There is no such item."
     assert opened.locator("article").count() == 0
 
 
@@ -317,4 +329,4 @@ def test_page_without_labels_has_nothing_to_filter_them_by(allennlp, archive, pa
     allennlp("show-attention", archive, "--input", lines, "--out", tmp_path / "a.html")
     page.goto((tmp_path / "a.html").as_uri())
     visible = [label.inner_text().split("\n")[0] for label in page.locator("label").all() if label.is_visible()]
-    assert [text.strip() for text in visible] == ["Predicted label"]
+    assert [text.strip() for text in visible] == ["Predicted answer"]

@@ -7,8 +7,8 @@ from matplotlib.image import imread
 
 from regattn_allennlp.comparison.figures import (
     VariantFigures,
-    draw_accuracies,
-    draw_accuracy_against_sparsity,
+    draw_scores,
+    draw_scores_against_sparsity,
     draw_training_curves,
 )
 
@@ -23,11 +23,11 @@ def curve(accuracies, losses) -> list[dict]:
 VARIANTS = [
     VariantFigures(
         "fusedmax gamma=1, lam=0.1",
-        accuracies=[0.7, 0.8, 0.75],
+        scores=[0.7, 0.8, 0.75],
         zeros=[0.5, 0.6, 0.4],
         curves=[curve([0.5, 0.6, 0.7], [1.0, 0.8, 0.6]), curve([0.3, 0.5], [1.2, 1.0])],
     ),
-    VariantFigures("softmax", accuracies=[0.6], zeros=[0.0], curves=[]),
+    VariantFigures("softmax", scores=[0.6], zeros=[0.0], curves=[]),
 ]
 
 
@@ -54,7 +54,7 @@ def legend_names(figure) -> list[str]:
 
 
 def test_accuracies_are_means_deviations_and_seeds(tmp_path):
-    (axes,) = draw_accuracies(VARIANTS, tmp_path / "accuracies.png").axes
+    (axes,) = draw_scores(VARIANTS, "accuracy", tmp_path / "accuracies.png").axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["fusedmax gamma=1, lam=0.1", "softmax"]
     assert axes.yaxis_inverted()  # the first is above
     means = [line for line in axes.lines if line.get_marker() in ("o", "s") and len(line.get_xdata()) == 1]
@@ -69,7 +69,7 @@ def test_accuracies_are_means_deviations_and_seeds(tmp_path):
 
 
 def test_accuracy_and_sparsity_have_deviations_in_both_directions(tmp_path):
-    figure = draw_accuracy_against_sparsity(VARIANTS, tmp_path / "sparsity.svg")
+    figure = draw_scores_against_sparsity(VARIANTS, "accuracy", tmp_path / "sparsity.svg")
     (axes,) = figure.axes
     horizontal, vertical = np.array(bars(axes))
     assert horizontal == pytest.approx(np.array([[0.4, 0.75], [0.6, 0.75]]))
@@ -79,7 +79,7 @@ def test_accuracy_and_sparsity_have_deviations_in_both_directions(tmp_path):
 
 
 def test_training_curves_are_seeds_and_their_mean_while_all_train(tmp_path):
-    figure = draw_training_curves(VARIANTS, tmp_path / "curves.png")
+    figure = draw_training_curves(VARIANTS, "accuracy", tmp_path / "curves.png")
     drawn = [[line.get_xydata() for line in axes.lines] for axes in figure.axes]
     assert drawn[0][0] == pytest.approx(np.array([[0, 0.5], [1, 0.6], [2, 0.7]]))
     assert drawn[0][1] == pytest.approx(np.array([[0, 0.3], [1, 0.5]]))
@@ -90,16 +90,16 @@ def test_training_curves_are_seeds_and_their_mean_while_all_train(tmp_path):
 
 
 def test_without_curves_no_figure_is_written(tmp_path):
-    assert draw_training_curves(VARIANTS[1:], tmp_path / "curves.png") is None
+    assert draw_training_curves(VARIANTS[1:], "accuracy", tmp_path / "curves.png") is None
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("draw", [draw_accuracies, draw_accuracy_against_sparsity, draw_training_curves])
+@pytest.mark.parametrize("draw", [draw_scores, draw_scores_against_sparsity, draw_training_curves])
 @pytest.mark.parametrize("num_variants", [1, 5, 30])
 def test_any_number_of_variants_fits_in_the_picture(draw, num_variants, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of a layout that does not fit
-        figure = draw(many(num_variants), tmp_path / "figure.png")
+        figure = draw(many(num_variants), "accuracy", tmp_path / "figure.png")
     height, width = imread(tmp_path / "figure.png").shape[:2]
     assert (width, height) == pytest.approx(tuple(150 * figure.get_size_inches()), abs=1)
     # Nothing that is drawn, the legend too, is outside and cut off.
@@ -111,7 +111,7 @@ def test_any_number_of_variants_fits_in_the_picture(draw, num_variants, tmp_path
 
 
 def test_no_two_of_many_variants_look_alike(tmp_path):
-    figure = draw_accuracy_against_sparsity(many(30), tmp_path / "figure.png")
+    figure = draw_scores_against_sparsity(many(30), "accuracy", tmp_path / "figure.png")
     looks = {
         (to_hex(line.get_color()), line.get_marker(), line.get_linestyle()) for line in figure.legends[0].get_lines()
     }

@@ -28,7 +28,9 @@ def results() -> list[VariantResults]:
                         "premise_to_hypothesis_zeros": 0.5,
                     },
                     curve=[{"epoch": 0, "training_loss": 1.0, "validation_accuracy": 0.5}],
-                    correct=correct,
+                    compared_metrics=["accuracy"],
+                    attention_directions=["premise_to_hypothesis"],
+                    item_scores=[float(right) for right in correct],
                     items=name if name == "other items" else "the same",
                 )
                 for seed, correct in enumerate(runs, 1)
@@ -72,7 +74,7 @@ def test_markdown_has_tables_that_hold(tmp_path):
     failures = [Failure("oscarmax", 1, "ValueError: a | b\nand more", "log.txt")]
     write_report(tmp_path, "test.jsonl", results(), failures)
     text = (tmp_path / "comparison.md").read_text()
-    assert "| softmax | 2 | 0.6667 ± 0.0000 | 2.5000 ± 0.7071 | - | 0.375 ± 0.177 | - |" in text
+    assert "| softmax | 2 | 0.6667 ± 0.0000 | 2.5000 ± 0.7071 | 0.375 ± 0.177 |" in text
     assert "| oscarmax | 1 | ValueError: a \\| b and more | log.txt |" in text
     assert "their test items differ" in text
     for picture in ("accuracy.png", "accuracy_against_sparsity.png", "training_curves.png"):
@@ -85,3 +87,45 @@ def test_a_report_of_failures_alone(tmp_path):
     assert report["variants"] == report["differences"] == [] and len(report["failures"]) == 1
     text = (tmp_path / "comparison.md").read_text()
     assert "| softmax | 1 | no | log.txt |" in text and "No run has results." in text and "## Attention" not in text
+
+
+def test_the_metrics_are_those_that_the_models_are_compared_by(tmp_path):
+    random = np.random.default_rng(0)
+    compared = [
+        VariantResults(
+            Variant(
+                f"softmax, {alignment}", "config.jsonnet",
+                {"model": {"attention": {"type": "softmax"}, "latent_alignment": {"type": alignment}}}, [],
+            ),
+            [
+                Run(
+                    seed=1, model="model",
+                    metrics={
+                        "bleu": 30.123 + index, "perplexity": 6.5 - index, "zeros": 0.0, "target_to_source_zeros": 0.0,
+                        "seconds_per_epoch": 20.0 * (1 + index),
+                    },
+                    curve=[{"epoch": 0, "training_loss": 1.0, "validation_bleu": 20.0}],
+                    compared_metrics=["bleu", "perplexity"],
+                    attention_directions=["target_to_source"],
+                    item_scores=random.random(50).tolist(),
+                    items="the same",
+                )
+            ],
+        )
+        for index, alignment in enumerate(["soft", "exact"])
+    ]  # fmt: skip
+    report = write_report(tmp_path, "test.tsv", compared, [])
+    text = (tmp_path / "comparison.md").read_text()
+    assert "| variant | runs | bleu | perplexity | weights that are 0 | seconds per epoch | time ratio |" in text
+    assert "| softmax, exact | 1 | 31.12 | 5.5000 | 0.000 | 40.0 | 2.00 |" in text
+    assert "| softmax, soft | target to source | 0.000 |" in text and "premise" not in text and "accuracy" not in text
+    assert "Each test item's bleu, from 0 to 1" in text and "of 9999 draws of the signs" in text
+    (difference,) = report["differences"]
+    assert not difference["exact"]
+    scores = [np.mean(result.runs[0].item_scores) for result in compared]
+    assert difference["difference"] == pytest.approx(scores[0] - scores[1])
+    assert (tmp_path / "bleu.png").exists() and (tmp_path / "bleu_against_sparsity.png").exists()
+    with open(tmp_path / "comparison.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [json.loads(row["latent_alignment"])["type"] for row in rows] == ["soft", "exact"]
+    assert [float(row["seconds_per_epoch_ratio"]) for row in rows] == [1, 2]

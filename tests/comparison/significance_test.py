@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from regattn_allennlp.comparison.significance import holm_correction, paired_sign_flip_test
+from regattn_allennlp.comparison.significance import NUM_DRAWS, holm_correction, paired_sign_flip_test
+
+TENTHS = st.integers(0, 10)
 
 
 def seeds(num_items: int):
@@ -108,6 +110,41 @@ def test_many_items_and_seeds_are_quick():
     start = time.perf_counter()
     assert 0 < paired_sign_flip_test(first, second).p_value <= 1
     assert time.perf_counter() - start < 20
+
+
+@given(st.data(), st.integers(2, 8))
+def test_multiples_of_a_tenth_are_tested_by_the_enumeration_of_all_signs(data, num_items):
+    tenths = st.integers(1, 2).flatmap(lambda num_seeds: hnp.arrays(np.int64, (num_seeds, num_items), elements=TENTHS))
+    first, second = (data.draw(tenths).astype(np.float32) / 10 for _ in range(2))  # in a model's precision
+    differences = first.mean(axis=0) - second.mean(axis=0)
+    sums = [abs(sum(signs * differences)) for signs in itertools.product([-1, 1], repeat=num_items)]
+    expected = np.mean([value >= abs(sum(differences)) - 1e-5 for value in sums])
+    result = paired_sign_flip_test(first, second)
+    assert result.exact and result.p_value == pytest.approx(expected, rel=1e-9)
+    assert result.difference == pytest.approx(first.mean() - second.mean(), abs=1e-6)
+
+
+def test_other_scores_are_tested_by_draws():
+    random = np.random.default_rng(0)
+    first, second = random.random((2, 17)), random.random((3, 17)) * 0.8
+    differences = first.mean(axis=0) - second.mean(axis=0)
+    sums = np.zeros(1)  # of all signs
+    for difference in differences:
+        sums = np.concatenate([sums + difference, sums - difference])
+    expected = np.mean(np.abs(sums) >= abs(differences.sum()) - 1e-12)
+    result = paired_sign_flip_test(first, second)
+    assert not result.exact and 0.01 < expected < 0.5
+    # A draw's standard deviation is below the root of p, and two-sided p is twice a tail's.
+    assert result.p_value == pytest.approx(expected, abs=8 * (expected / NUM_DRAWS) ** 0.5)
+    assert paired_sign_flip_test(first, second) == result
+    assert paired_sign_flip_test(second, first).difference == pytest.approx(-result.difference)
+
+
+def test_a_p_value_of_draws_is_never_0():
+    random = np.random.default_rng(0)
+    better, worse = 0.5 + random.random((1, 200)) / 2, random.random((1, 200)) / 2
+    result = paired_sign_flip_test(better, worse)
+    assert not result.exact and result.p_value == pytest.approx(2 / (NUM_DRAWS + 1))
 
 
 def test_holms_correction_by_hand():

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from allennlp.common.checks import ConfigurationError
 
-from regattn_allennlp.comparison.variants import attention_name, make_variants, parse_attention
+from regattn_allennlp.comparison.variants import block_name, make_variants, parse_block
 from tests.conftest import PROJECT_ROOT
 
 CONFIG = str(PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet")
@@ -29,7 +29,7 @@ FOLDER = Path("comparison")
     ],
 )
 def test_an_argument_stands_for_attentions(argument, expected):
-    assert parse_attention(argument) == expected
+    assert parse_block("--attention", argument) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,17 +43,19 @@ def test_an_argument_stands_for_attentions(argument, expected):
 )
 def test_an_argument_that_stands_for_none_is_named(argument, message):
     with pytest.raises(ConfigurationError, match=message):
-        parse_attention(argument)
+        parse_block("--attention", argument)
 
 
 def test_an_attention_is_named_by_what_it_is_given():
     block = {"type": "fusedmax", "gamma": 1.0, "similarity": {"type": "cosine"}}
-    assert attention_name(block) == 'fusedmax gamma=1.0 similarity={"type":"cosine"}'
+    assert block_name(block) == 'fusedmax gamma=1.0 similarity={"type":"cosine"}'
 
 
 def test_configs_times_attentions_times_seeds():
     overrides = '{"trainer.num_epochs": 1}'
-    variants = make_variants([CONFIG], ["softmax", "{type: 'fusedmax', lam: [0.1, 0.2]}"], [1, 2], overrides, FOLDER)
+    variants = make_variants(
+        [CONFIG], ["softmax", "{type: 'fusedmax', lam: [0.1, 0.2]}"], [], [1, 2], overrides, FOLDER
+    )
     assert [variant.name for variant in variants] == ["softmax", "fusedmax lam=0.1", "fusedmax lam=0.2"]
     for variant in variants:
         assert [trial.seed for trial in variant.trials] == [1, 2]
@@ -68,7 +70,7 @@ def test_configs_times_attentions_times_seeds():
 
 def test_what_is_trained_decides_the_folder():
     def folder(attentions, seeds, overrides=""):
-        return make_variants([CONFIG], attentions, seeds, overrides, FOLDER)[0].trials[0].folder
+        return make_variants([CONFIG], attentions, [], seeds, overrides, FOLDER)[0].trials[0].folder
 
     first = folder(["softmax"], [1])
     assert folder(["softmax", "sparsemax"], [1, 2]) == first
@@ -77,11 +79,11 @@ def test_what_is_trained_decides_the_folder():
 
 def test_several_configs_are_told_apart():
     other = CONFIG.replace("softmax", "sparsemax")
-    variants = make_variants([CONFIG, other], [], [1], "", FOLDER)
+    variants = make_variants([CONFIG, other], [], [], [1], "", FOLDER)
     assert [variant.name for variant in variants] == ["softmax gamma=1", "sparsemax gamma=1"]
     # The neighbours differ in nothing but the attention: with one attention for both, they are the same.
     with pytest.raises(ConfigurationError, match="given twice"):
-        make_variants([CONFIG, other], ["softmax"], [1], "", FOLDER)
+        make_variants([CONFIG, other], ["softmax"], [], [1], "", FOLDER)
 
 
 def test_archives_alike_but_for_the_seeds_are_one_variant(tmp_path):
@@ -95,7 +97,7 @@ def test_archives_alike_but_for_the_seeds_are_one_variant(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps({**config, **changes}))
     paths = [str(tmp_path / name) for name in "abcd"]
-    variants = make_variants(paths, [], [], "", FOLDER)
+    variants = make_variants(paths, [], [], [], "", FOLDER)
     assert [variant.name for variant in variants] == [f"softmax ({paths[0]})", "sparsemax", f"softmax ({paths[3]})"]
     assert [(trial.seed, trial.archive) for trial in variants[0].trials] == [(1, paths[0]), (2, paths[1])]
 
@@ -111,20 +113,61 @@ def test_archives_alike_but_for_the_seeds_are_one_variant(tmp_path):
 )
 def test_what_cannot_be_compared_is_named(sources, attentions, overrides, message):
     with pytest.raises(ConfigurationError, match=message):
-        make_variants(sources, attentions, [1], overrides, FOLDER)
+        make_variants(sources, attentions, [], [1], overrides, FOLDER)
 
 
 def test_a_folder_that_is_no_archive_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match="is no archive of a trained model"):
-        make_variants([str(tmp_path)], [], [1], "", FOLDER)
+        make_variants([str(tmp_path)], [], [], [1], "", FOLDER)
 
 
 def test_attentions_are_for_configs(archive):
     with pytest.raises(ConfigurationError, match="needs a config to train"):
-        make_variants([str(archive)], ["softmax"], [1], "", FOLDER)
+        make_variants([str(archive)], ["softmax"], [], [1], "", FOLDER)
 
 
 def test_a_config_without_attention_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model": {"type": "bert"}}')
     with pytest.raises(ConfigurationError, match='no block "attention"'):
-        make_variants([str(tmp_path / "config.json")], ["softmax"], [1], "", FOLDER)
+        make_variants([str(tmp_path / "config.json")], ["softmax"], [], [1], "", FOLDER)
+
+
+G2P = str(PROJECT_ROOT / "training_configs" / "g2p" / "softmax.jsonnet")
+
+
+def test_each_alignment_is_combined_with_each_attention():
+    variants = make_variants(
+        [G2P], ["softmax", '{"type": "fusedmax", "lam": 0.1}'],
+        ["exact", '{"type": "variational", "estimator": ["enumeration", "reinforce"]}'], [1], "", FOLDER,
+    )  # fmt: skip
+    alignments = ("exact", "variational estimator=enumeration", "variational estimator=reinforce")
+    assert [variant.name for variant in variants] == [
+        f"{attention}, {alignment}" for attention in ("softmax", "fusedmax lam=0.1") for alignment in alignments
+    ]
+    assert len({variant.trials[0].folder for variant in variants}) == 6
+    for variant in variants:
+        model = variant.trials[0].config["model"]
+        # The blocks are replaced as a whole: nothing of the config's own stays in them.
+        assert model["attention"] in ({"type": "softmax"}, {"type": "fusedmax", "lam": 0.1})
+        assert model["latent_alignment"] == variant.latent_alignment
+        assert model["latent_alignment"].keys() <= {"type", "estimator"}
+    alone = make_variants([G2P], [], ["hard"], [1], "", FOLDER)
+    assert [variant.name for variant in alone] == ["softmax gamma=1, hard"]
+
+
+@pytest.mark.parametrize(
+    "sources, alignments, message",
+    [
+        ([CONFIG], ["exact"], "--latent-alignment: the model of .*regularized_decomposable_attention, takes none"),
+        ([G2P], ['{"estimator": "enumeration"}'], '--latent-alignment .* needs a "type"'),
+        ([G2P], ["exact", "exact"], "softmax gamma=1, exact.* is given twice"),
+    ],
+)
+def test_alignments_that_do_not_fit_are_named(sources, alignments, message):
+    with pytest.raises(ConfigurationError, match=message):
+        make_variants(sources, [], alignments, [1], "", FOLDER)
+
+
+def test_alignments_are_for_configs(archive):
+    with pytest.raises(ConfigurationError, match="--latent-alignment needs a config to train"):
+        make_variants([str(archive)], [], ["exact"], [1], "", FOLDER)

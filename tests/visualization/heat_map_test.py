@@ -156,3 +156,74 @@ def test_a_word_that_occurs_twice_is_no_group():
 )
 def test_the_first_letter_tells_the_direction(tokens, expected):
     assert attention_map({**ENGLISH, "premise_tokens": tokens})["rightToLeft"] is expected
+
+
+REGIONS = {
+    "rows": ["What is it?"], "columns": ["red circle", "", "3", "</div><b>blue</b> square with a long name"],
+    "weights": [[0.25, 0.0, 0.5, 0.25]], "groups": [[[[0, 1], [3, 4]]]],
+    "boxes": [[0.1, 0.1, 0.9, 0.9], [0.6, 0.6, 0.7, 0.7], [0.2, 0.2, 0.4, 0.4], [0.5, 0.1, 0.8, 0.3]],
+    "rowTitle": "question", "columnTitle": "regions",
+}  # fmt: skip
+
+
+@pytest.fixture
+def draw_regions(page):
+    style, script = ((FOLDER / f"heat_map.{suffix}").read_text() for suffix in ("css", "js"))
+    page.set_content(f"<meta name=color-scheme content='light dark'><style>{style}</style><div></div>")
+    page.add_script_tag(content=script)
+    return lambda map: page.evaluate("map => renderRegions(document.querySelector('div'), map)", map)
+
+
+def test_regions_lie_where_their_boxes_are_and_can_be_pointed_at(page, draw_regions):
+    draw_regions(REGIONS)
+    picture = page.locator(".picture").bounding_box()
+    assert picture["width"] == pytest.approx(picture["height"])
+    for region, (left, top, right, bottom) in zip(page.locator(".region").all(), REGIONS["boxes"], strict=True):
+        box = region.bounding_box()
+        assert (box["x"] - picture["x"]) / picture["width"] == pytest.approx(left, abs=0.01)
+        assert (box["y"] - picture["y"]) / picture["height"] == pytest.approx(top, abs=0.01)
+        assert box["width"] / picture["width"] == pytest.approx(right - left, abs=0.01)
+        assert box["height"] / picture["height"] == pytest.approx(bottom - top, abs=0.01)
+        region.hover()  # also the small ones in the large one
+    page.locator(".region").nth(3).hover()
+    name = "</div><b>blue</b> square with a long name"
+    assert said(page) == f"region 4 “{name}”: 0.25, shared with region 1 “red circle”"
+    assert page.locator(".region.in-group").count() == 2
+    page.locator(".region").nth(2).hover()
+    assert said(page) == "region 3: 0.5"
+    page.mouse.move(0, 700)
+    assert said(page) == "" and page.locator(".current").count() == 0
+
+
+def test_labels_of_regions_say_the_weights_that_are_not_zero(page, draw_regions):
+    draw_regions(REGIONS)
+    assert sorted(page.locator(".label").all_inner_texts()) == [
+        ".25 </div><b>blue</b> squ…",
+        ".25 red circle",
+        ".50 3",
+    ]
+    boxes = [label.bounding_box() for label in page.locator(".label").all()]
+    for index, one in enumerate(boxes):
+        for other in boxes[:index]:
+            beside = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+            assert beside or one["y"] + one["height"] <= other["y"] or other["y"] + other["height"] <= one["y"]
+    shades = page.evaluate(
+        "[...document.querySelectorAll('.region')].map(region => getComputedStyle(region).backgroundColor)"
+    )
+    assert len(set(shades)) == 3 and shades[0] == shades[3]
+    opacity = [float(shade.rstrip(")").split("/")[-1]) for shade in shades]
+    assert opacity == pytest.approx([0.2, 0, 0.4, 0.2], abs=0.01)
+
+
+def test_keys_walk_through_the_regions(page, draw_regions):
+    draw_regions(REGIONS)
+    page.keyboard.press("Tab")
+    for key, number in [
+        ("", 1), ("ArrowRight", 2), ("ArrowDown", 3), ("End", 4), ("ArrowRight", 4), ("ArrowLeft", 3), ("ArrowUp", 2),
+        ("Home", 1), ("ArrowLeft", 1),
+    ]:  # fmt: skip
+        if key:
+            page.keyboard.press(key)
+        assert said(page).startswith(f"region {number}"), key
+        assert page.locator(".region[tabindex='0']").count() == 1
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith(f"region {number}")

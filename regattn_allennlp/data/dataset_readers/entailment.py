@@ -1,7 +1,7 @@
 import logging
 from collections.abc import Iterable, Iterator
 from os import PathLike
-from typing import Any, ClassVar, NamedTuple, Optional
+from typing import Any, ClassVar, Optional
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import lazy_groups_of
@@ -35,14 +35,6 @@ ENTAILMENT = RowKind(
     gold_is_text=False,
     sample=sample_pairs,
 )
-
-
-class Pair(NamedTuple):
-    """Only for the command show-attention, until it takes `Example`s."""
-
-    premise: str
-    hypothesis: str
-    label: Optional[str]
 
 
 @DatasetReader.register("entailment")
