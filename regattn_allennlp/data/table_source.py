@@ -10,7 +10,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from allennlp.common.util import lazy_groups_of
 from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
 
+from regattn_allennlp.data.source_rows import generate_table, no_progress_bars, select_rows, split_slice
 from regattn_allennlp.version import VERSION
 
 # The names of the columns in the order of `RowKind.roles`, as far as the configuration gives them.
@@ -185,7 +185,7 @@ def open_table_source(
         If the source or its columns cannot be found, or a file is malformed.
     """
     wanted = _Wanted(kind, columns, needs_gold, header)
-    name, brackets = re.fullmatch(r"(.*?)(\[[^\[\]]*\])?", file_path, re.DOTALL).groups()  # type: ignore[union-attr]
+    name, _ = split_slice(file_path)
     before_colon, _, split = name.rpartition(":")
     if os.path.isdir(name):
         table = _load_folder(name, split=None)
@@ -205,16 +205,7 @@ def open_table_source(
         )
     if any(isinstance(feature, (dict, datasets.Translation)) for feature in table.features.values()):
         table = table.flatten()  # a column within a column gets a dotted name
-
-    try:
-        (selected,) = datasets.ReadInstruction.from_spec(f"rows{brackets or ''}").to_absolute({"rows": len(table)})
-    except ValueError as error:
-        raise ConfigurationError(
-            f'"{brackets}" at the end of "{file_path}" is not a slice: write it as in [:1000], [1000:2000] or [:10%].'
-        ) from error
-    rows = range(selected.from_, selected.to)
-    if not rows:
-        raise ConfigurationError(f'"{file_path}" selects none of the {len(table)} pairs.')
+    rows = select_rows(file_path, table, "pairs")
     return TableSource(name, table, rows, _find_columns(name, table.column_names, wanted))
 
 
@@ -272,7 +263,7 @@ def _load_file(name: str, wanted: _Wanted) -> datasets.Dataset:
 
 def _load_parquet(name: str, path: str) -> datasets.Dataset:
     try:
-        with _no_progress_bars():
+        with no_progress_bars():
             return datasets.Dataset.from_parquet(glob.escape(path))
     except (ValueError, OSError, DatasetGenerationError) as error:
         raise ConfigurationError(f'"{name}" could not be read as Parquet: {error.__cause__ or error}') from error
@@ -291,25 +282,12 @@ def _load_text(name: str, path: str, wanted: _Wanted) -> datasets.Dataset:
         "needs_gold": wanted.needs_gold,
         "gold_is_text": wanted.kind.gold_is_text,
     }
-    try:
-        with _no_progress_bars():
-            # Writes the rows to the cache of the datasets library, or finds them there; locks keep several processes
-            # from writing at the same time. The fingerprint is all that the cached rows depend on.
-            return datasets.Dataset.from_generator(
-                _text_rows,
-                gen_kwargs={"name": name, "path": path, **rows_are_by},
-                features=datasets.Features(
-                    {LINE_COLUMN: datasets.Value("int64"), **dict.fromkeys(columns, datasets.Value("string"))}
-                ),
-                fingerprint=Hasher.hash(
-                    (VERSION, os.path.abspath(path), status.st_size, status.st_mtime_ns, _suffix(name), rows_are_by)
-                ),
-            )
-    except DatasetGenerationError as error:
-        if isinstance(error.__cause__, ConfigurationError):
-            # The user is to see what is wrong with the file, not the library's stack.
-            raise error.__cause__ from None
-        raise
+    return generate_table(
+        _text_rows,
+        {"name": name, "path": path, **rows_are_by},
+        datasets.Features({LINE_COLUMN: datasets.Value("int64"), **dict.fromkeys(columns, datasets.Value("string"))}),
+        Hasher.hash((VERSION, os.path.abspath(path), status.st_size, status.st_mtime_ns, _suffix(name), rows_are_by)),
+    )
 
 
 def _text_rows(
@@ -495,15 +473,3 @@ def _similar_files(name: str) -> str:
     files = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
     similar = difflib.get_close_matches(file_name, files)
     return f" Is {' or '.join(os.path.join(folder, file) for file in similar)} meant?" if similar else ""
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    # AllenNLP shows a progress bar of its own while it reads.
-    were_disabled = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not were_disabled:
-            datasets.enable_progress_bars()

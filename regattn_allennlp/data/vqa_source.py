@@ -5,18 +5,18 @@ end in one memory-mapped Arrow table, so memory does not grow with the data once
 
 import json
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import datasets
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
-from datasets.exceptions import DatasetGenerationError
+from allennlp.common.util import lazy_groups_of
 from datasets.fingerprint import Hasher
 
 from regattn_allennlp.data.sample_scenes import sample_questions
+from regattn_allennlp.data.source_rows import generate_table, select_rows, split_slice
 from regattn_allennlp.version import VERSION
 
 # Rows are fetched from the table this many at a time.
@@ -58,9 +58,9 @@ class VqaSource:
         """Another one if the data changed."""
         return Hasher.hash((self.table._fingerprint, self.rows))
 
-    def questions(self, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
-        for start in range(0, len(rows), BATCH_SIZE):
-            yield from self.table.select(rows[start : start + BATCH_SIZE])
+    def questions(self, rows: Iterable[int]) -> Iterator[dict[str, Any]]:
+        for group in lazy_groups_of(rows, BATCH_SIZE):
+            yield from self.table.select(group)
 
 
 def annotations_name(questions_name: str) -> Optional[str]:
@@ -82,21 +82,12 @@ def open_vqa_source(file_path: str, annotations: Sequence[str] = (), has_answers
     `ConfigurationError`
         If a file cannot be found or is malformed, a question has no annotation, or the slice is none.
     """
-    name, brackets = re.fullmatch(r"(.*?)(\[[^\[\]]*\])?", file_path, re.DOTALL).groups()  # type: ignore[union-attr]
+    name, _ = split_slice(file_path)
     if name.startswith("sample:"):
         table = _load_sample(name)
     else:
         table = _load_files(name, _annotations_of(name, annotations) if has_answers else [])
-    try:
-        (selected,) = datasets.ReadInstruction.from_spec(f"rows{brackets or ''}").to_absolute({"rows": len(table)})
-    except ValueError as error:
-        raise ConfigurationError(
-            f'"{brackets}" at the end of "{file_path}" is not a slice: write it as in [:1000], [1000:2000] or [:10%].'
-        ) from error
-    rows = range(selected.from_, selected.to)
-    if not rows:
-        raise ConfigurationError(f'"{file_path}" selects none of the {len(table)} questions.')
-    return VqaSource(name, table, rows)
+    return VqaSource(name, table, select_rows(file_path, table, "questions"))
 
 
 def _load_sample(name: str) -> datasets.Dataset:
@@ -130,21 +121,7 @@ def _load_files(name: str, annotations: list[str]) -> datasets.Dataset:
     # A tuple: the datasets library would share a list out to several writers.
     files = tuple((file, _local(file)) for file in (name, *annotations))
     states = [(os.path.abspath(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for _, path in files]
-    were_disabled = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()  # AllenNLP shows a progress bar of its own
-    try:
-        # Writes the rows to the cache of the datasets library, or finds them there; locks keep several processes from
-        # writing at the same time.
-        return datasets.Dataset.from_generator(
-            _rows, gen_kwargs={"files": files}, features=FEATURES, fingerprint=Hasher.hash((VERSION, "vqa", states))
-        )
-    except DatasetGenerationError as error:
-        if isinstance(error.__cause__, ConfigurationError):
-            raise error.__cause__ from None
-        raise
-    finally:
-        if not were_disabled:
-            datasets.enable_progress_bars()
+    return generate_table(_rows, {"files": files}, FEATURES, Hasher.hash((VERSION, "vqa", states)))
 
 
 def _local(name: str) -> str:

@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
@@ -15,7 +15,7 @@ from allennlp.common.file_utils import cached_path
 from allennlp.common.tqdm import Tqdm
 from allennlp.data import DatasetReader
 from allennlp.models import Model
-from allennlp.models.archival import CONFIG_NAME, load_archive
+from allennlp.models.archival import CONFIG_NAME, extracted_archive, load_archive
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.models import AttentionModel
@@ -151,15 +151,22 @@ def load_dataset_reader(path: str) -> DatasetReader:
     """What reads the items that an archive's model is to predict; errors are those of `read_config`."""
     config = read_config(path)
     try:
-        return build_dataset_reader(config)
+        resolved = cached_path(path)
+        if os.path.isdir(resolved):
+            return build_dataset_reader(config, resolved)
+        with extracted_archive(resolved) as folder:
+            return build_dataset_reader(config, folder)
     except Exception as error:  # as of `_load_predictor`
         raise _not_loaded(path, error) from error
 
 
-def build_dataset_reader(config: dict[str, Any]) -> DatasetReader:
-    """Of a config of `allennlp train` what reads data that is not trained on. The config stays as it is."""
+def build_dataset_reader(config: dict[str, Any], serialization_dir: Optional[str] = None) -> DatasetReader:
+    """
+    Of a config of `allennlp train` what reads data that is not trained on. The config stays as it is. A tokenizer may
+    have left in the `serialization_dir` what it needs.
+    """
     block = config.get("validation_dataset_reader") or config["dataset_reader"]
-    return DatasetReader.from_params(Params(copy.deepcopy(block)))
+    return DatasetReader.from_params(Params(copy.deepcopy(block)), serialization_dir=serialization_dir)
 
 
 def archive_names(paths: Sequence[str]) -> list[str]:

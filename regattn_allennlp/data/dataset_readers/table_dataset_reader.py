@@ -1,28 +1,15 @@
-import logging
-from collections.abc import Iterable, Iterator
-from functools import cached_property
-from itertools import islice
 from os import PathLike
-from typing import ClassVar, Optional, TypeVar
+from typing import ClassVar, Optional
 
-from allennlp.data import DatasetReader
-from datasets.fingerprint import Hasher
-
+from regattn_allennlp.data.dataset_readers.source_dataset_reader import SourceDatasetReader
 from regattn_allennlp.data.table_source import GivenColumns, RowKind, TableSource, open_table_source
-from regattn_allennlp.version import VERSION
-
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
-class TableDatasetReader(DatasetReader):
+class TableDatasetReader(SourceDatasetReader):
     """
-    What dataset readers have in common whose instances come from the rows of a table: see `open_table_source`. Such a
-    reader takes its own share of the rows where several processes read.
+    What dataset readers have in common whose instances come from the rows of a table: see `open_table_source`.
 
-    It has no constructor: AllenNLP would take its arguments for keys of the configuration. A subclass sets `kind`, and
-    in its constructor `_config_name`, `_columns`, and `_header` where it is not `True`.
+    A subclass sets `kind`, and in its constructor `_config_name`, `_columns`, and `_header` where it is not `True`.
     """
 
     kind: ClassVar[RowKind]
@@ -34,41 +21,3 @@ class TableDatasetReader(DatasetReader):
         return open_table_source(
             str(file_path), self.kind, self._config_name, self._columns, needs_gold=needs_gold, header=self._header
         )
-
-    def fingerprint(self, file_path: str | PathLike) -> Optional[str]:
-        """
-        Tells the instances of all processes' shares together: it is the same in another run only if they are the same.
-
-        # Returns
-
-        `Optional[str]`
-            `None` if the state of the tokenizer or of a token indexer cannot be told.
-        """
-        source = self._open(file_path)
-        configuration = self._configuration_fingerprint
-        return None if configuration is None else Hasher.hash((configuration, source.fingerprint))
-
-    @cached_property
-    def _configuration_fingerprint(self) -> Optional[str]:
-        # Taken once, before the first text: a tokenizer may remember what it has seen.
-        elsewhere = ("_distributed_info", "_worker_info", "serialization_dir")
-        state = {name: value for name, value in vars(self).items() if name not in elsewhere}
-        try:
-            return Hasher.hash((VERSION, type(self), state))
-        except Exception as error:  # whatever an object's pickling raises
-            logger.info("No tokens are kept for other runs: a tokenizer or indexer cannot be pickled (%r).", error)
-            return None
-
-    def _own_share(self, items: Iterable[T]) -> Iterator[T]:
-        """
-        Leaves this process its share. Done after the skipping of any, so that all shares are of the same size.
-        """
-        own = iter(items)
-        # By what the reader remembers, not by AllenNLP's `shard_iterable`: that asks the process group for the rank,
-        # and a data loader's worker that was spawned, not forked, is outside of it.
-        distributed_info, worker_info = self.get_distributed_info(), self.get_worker_info()
-        if distributed_info is not None:
-            own = islice(own, distributed_info.global_rank, None, distributed_info.world_size)
-        if worker_info is not None:
-            own = islice(own, worker_info.id, None, worker_info.num_workers)
-        return own

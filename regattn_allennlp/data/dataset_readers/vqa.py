@@ -14,6 +14,7 @@ from allennlp.data.token_indexers import SingleIdTokenIndexer
 from datasets.fingerprint import Hasher
 
 import regattn_allennlp.data.transformers_compatibility  # noqa: F401  (for the tokenizers of pretrained transformers)
+from regattn_allennlp.data.dataset_readers.source_dataset_reader import SourceDatasetReader
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.data.fields import RegionsField
 from regattn_allennlp.data.region_features import Regions, find_regions
@@ -21,11 +22,10 @@ from regattn_allennlp.data.sample_scenes import sample_scene
 from regattn_allennlp.data.tokenizers import SpacyLanguageTokenizer
 from regattn_allennlp.data.vqa_answers import answer_scores, normalize_answer
 from regattn_allennlp.data.vqa_source import VqaSource, open_vqa_source
-from regattn_allennlp.version import VERSION
 
 
 @DatasetReader.register("vqa")
-class VqaDatasetReader(DatasetReader):
+class VqaDatasetReader(SourceDatasetReader):
     """
     Reads questions about images, in the format of VQA v2 (Goyal et al. 2017, arXiv 1612.00837), with features of the
     images' regions. What it reads from, the `file_path`, may be:
@@ -102,31 +102,20 @@ class VqaDatasetReader(DatasetReader):
         self._image_folder = image_folder
         self._first_image: Optional[tuple[str, int]] = None
 
+    def _open(self, file_path: str | PathLike) -> VqaSource:
+        return open_vqa_source(str(file_path), self._annotations, self._has_answers)
+
     def fingerprint(self, file_path: str | PathLike) -> Optional[str]:
         """
-        Tells the instances, for the data loader "cached": it is the same in another run only if they are the same.
-
-        # Returns
-
-        `Optional[str]`
-            `None` if the state of the tokenizer or of a token indexer cannot be told.
+        As of all readers; region features that were written anew make other instances, too.
         """
-        source = open_vqa_source(str(file_path), self._annotations, self._has_answers)
-        files = [(os.path.abspath(path), os.stat(path).st_mtime_ns) for path in self._region_features]
-        configuration = self._configuration_fingerprint
-        return None if configuration is None else Hasher.hash((configuration, files, source.fingerprint))
-
-    @cached_property
-    def _configuration_fingerprint(self) -> Optional[str]:
-        # Taken once, before the first text: a tokenizer may remember what it has seen.
-        try:
-            return Hasher.hash((VERSION, type(self), self._tokenizer, self._token_indexers, self._image_folder))
-        except Exception:  # whatever an object's pickling raises
-            return None
+        fingerprint = super().fingerprint(file_path)
+        written = [(os.path.abspath(path), os.stat(path).st_mtime_ns) for path in self._region_features]
+        return None if fingerprint is None else Hasher.hash((fingerprint, written))
 
     def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
-        source = open_vqa_source(str(file_path), self._annotations, self._has_answers)
-        for row in source.questions(self._own_rows(source.rows)):
+        source = self._open(file_path)
+        for row in source.questions(self._own_share(source.rows)):
             try:
                 yield self.text_to_instance(**row)
             except ConfigurationError as error:
@@ -138,7 +127,7 @@ class VqaDatasetReader(DatasetReader):
         one. A file of questions whose annotations are not found is read without.
         """
         try:
-            source = open_vqa_source(str(file_path), self._annotations, self._has_answers)
+            source = self._open(file_path)
         except ConfigurationError:
             if self._annotations or not self._has_answers:
                 raise
@@ -146,19 +135,6 @@ class VqaDatasetReader(DatasetReader):
         for row in source.questions(source.rows):
             gold = None if row["answer"] is None else normalize_answer(row["answer"])
             yield Example({"question": row["question"], "image_id": row["image_id"]}, gold)
-
-    def _own_rows(self, rows: range) -> range:
-        """
-        This process' share of the rows.
-        """
-        # By what the reader remembers, not by AllenNLP's `shard_iterable`: that asks the process group for the rank,
-        # and a data loader's worker that was spawned, not forked, is outside of it.
-        distributed_info, worker_info = self.get_distributed_info(), self.get_worker_info()
-        if distributed_info is not None:
-            rows = rows[distributed_info.global_rank :: distributed_info.world_size]
-        if worker_info is not None:
-            rows = rows[worker_info.id :: worker_info.num_workers]
-        return rows
 
     def regions_of(self, image_id: Union[str, int]) -> Regions:
         """
