@@ -135,3 +135,8 @@ def test_an_archive_predicts_by_the_subwords_of_its_training(allennlp, trained, 
     # Another file in its place is of no account: the model's vocabulary is that of the training.
     path.write_bytes(train_subwords(TEXTS, vocab_size=50))
     assert predict(folder / "model.tar.gz") == expected
+    # Also what reads the data that is shown takes the archive's own.
+    picture = tmp_path / "attention.svg"
+    allennlp("show-attention", folder / "model.tar.gz", "--input", tmp_path / "pairs.jsonl", "--out", picture)
+    drawn = picture.read_text(encoding="utf-8")
+    assert all(f">{token}<" in drawn for token in expected["premise_tokens"])
