@@ -56,7 +56,8 @@ def draw_scores(variants: Sequence[VariantFigures], metric: str, path: str | Pat
         axes.plot(variant.scores, [index + 0.25] * len(variant.scores), ".", color=style["color"], alpha=0.6)
     axes.set_yticks(range(len(variants)), [variant.name for variant in variants])
     axes.set_ylim(len(variants) - 0.5, -0.5)
-    axes.set_xlabel(f"{metric} (mean and standard deviation; dots: seeds)")
+    # Of the figure: the axes are narrow beside long names.
+    figure.supxlabel(f"{metric} (mean and standard deviation; dots: seeds)", fontsize="medium")
     axes.grid(axis="x", alpha=0.3)
     return _save(figure, path)
 

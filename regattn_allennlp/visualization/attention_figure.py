@@ -155,12 +155,13 @@ def _draw_regions(axes: Axes, one: JsonDict, fonts: Fonts, renderer: RendererBas
             )
         )  # fmt: skip
     placed: list[Bbox] = []
-    labelled = sorted((column for column in range(len(boxes)) if weights[column] > 0), key=lambda c: -weights[c])
-    for column in labelled[:MAX_LABELS]:
+    # Without a picture, names are all that tells what the regions without weight are.
+    labelled = [column for column in range(len(boxes)) if weights[column] > 0 or not one.get("image")]
+    for column in sorted(labelled, key=lambda column: -weights[column])[:MAX_LABELS]:
         name = _cut(one["columns"][column] or str(column + 1), MAX_NAME_LETTERS)
         number = _number(weights[column])
         # Where there is no place for both, the weight alone, or none.
-        for text in (f"{number} {name}", number):
+        for text in (f"{number} {name}", number) if weights[column] > 0 else (name,):
             if extent := _place_label(axes, text, boxes[column], fonts, placed, renderer):
                 placed.append(extent)
                 break

@@ -180,7 +180,10 @@ function nameOfRegion(map, column) {
   return name && name !== String(column + 1) ? `${number} ${quoted(name)}` : number;
 }
 
-/** The weights and names of the regions with the highest weights; where there is no place, the weight alone, or none. */
+/**
+ * The weights and names of the regions with the highest weights; where there is no place, the weight alone, or none.
+ * Without a picture, names are all that tells what the regions without weight are.
+ */
 function createLabels(map) {
   const maxLabels = 12; // more would hide the picture
   const maxLetters = 22;
@@ -188,13 +191,13 @@ function createLabels(map) {
   const letterWidth = 0.0155;
   const margins = 0.035;
   const weights = map.weights[0];
-  const columns = map.boxes.map((_, column) => column).filter((column) => weights[column] > 0);
+  const columns = map.boxes.map((_, column) => column).filter((column) => weights[column] > 0 || !map.image);
   const placed = [];
   return columns.sort((a, b) => weights[b] - weights[a]).slice(0, maxLabels).flatMap((column) => {
     const letters = [...(map.columns[column] || String(column + 1))];
     const name = letters.length > maxLetters ? `${letters.slice(0, maxLetters - 1).join("")}…` : letters.join("");
     const number = formatWeight(weights[column]);
-    const texts = [`${number} ${name}`, number];
+    const texts = weights[column] > 0 ? [`${number} ${name}`, number] : [name];
     const places = texts.map((text) => placeLabel(map.boxes[column], text.length * letterWidth + margins, placed));
     const chosen = places.findIndex((place) => place !== undefined);
     if (chosen < 0) return [];

@@ -49,7 +49,7 @@ def test_regions_are_shaded_by_weight_and_groups_have_a_colour_each():
     order = list(axes.patches)
     assert order.index(regions[1]) > order.index(regions[0])
     assert axes.yaxis_inverted()
-    assert sorted(text.get_text() for text in axes.texts) == [".20 4", ".20 5", ".30 1", ".30 3"]
+    assert sorted(text.get_text() for text in axes.texts) == [".20 4", ".20 5", ".30 1", ".30 3", "2"]
 
 
 @pytest.mark.parametrize("number", [3, 36])
