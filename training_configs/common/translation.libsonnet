@@ -3,7 +3,7 @@
 local common = import 'sequence_pairs.libsonnet';
 local num_epochs = 20;
 
-function(attention) common.sequence_pairs(
+function(attention, latent_alignment={ type: 'soft' }) common.sequence_pairs(
   attention=attention,
   data={
     train: 'wmt/wmt14:train',
@@ -24,7 +24,9 @@ function(attention) common.sequence_pairs(
   },
   model={
     tied_embeddings: true,
-    label_smoothing: 0.1,
+    // A smoothed target has no likelihood to be marginalized over alignments.
+    label_smoothing: if latent_alignment.type == 'soft' then 0.1 else 0,
+    latent_alignment: latent_alignment,
     beam_search: {
       beam_size: 5,
       max_steps: 100,
