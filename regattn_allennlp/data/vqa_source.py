@@ -108,6 +108,7 @@ def _annotations_of(name: str, given: Sequence[str]) -> list[str]:
     if given:
         return list(given)
     expected = annotations_name(name)
+    _local(name)  # where the questions themselves are missing, that is told
     if expected is None or not ("://" in expected or "!" in expected or os.path.isfile(expected)):
         reason = '"questions" is not in its name' if expected is None else f'there is no "{expected}"'
         raise ConfigurationError(
