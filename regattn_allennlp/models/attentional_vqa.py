@@ -13,7 +13,7 @@ from allennlp.nn.util import get_text_field_mask
 from regattn_allennlp.models.attention_model import AttentionModel
 from regattn_allennlp.modules.attention import attend, learned_regularization
 from regattn_allennlp.modules.latent_alignment import AlignmentQueries, LatentAlignment, SoftAlignment
-from regattn_allennlp.training.metrics import AttentionStatistics, ItemAverage
+from regattn_allennlp.training.metrics import AttentionStatistics, ItemAverage, TokenPerplexity
 
 # Of contexts, with the numbers of the queries or questions that they belong to.
 LogLikelihood = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -114,7 +114,7 @@ class AttentionalVqa(AttentionModel):
         if self._latent_alignment.inference_network is not None:
             self._answer_embedding = torch.nn.Embedding(num_answers, value_dim)
         self._accuracy = ItemAverage()
-        self._loss = ItemAverage()
+        self._perplexity = TokenPerplexity()
         self._attention_statistics = AttentionStatistics()
         if initializer is not None:
             initializer(self)
@@ -205,9 +205,9 @@ class AttentionalVqa(AttentionModel):
         output["answer_probs"] = torch.nn.functional.pad(log_marginal.exp(), (self._num_special_answers, 0))
         if targets is not None:
             known = (targets >= 0).nonzero().squeeze(1)
-            losses = -log_marginal[known, targets[known]]
-            self._loss(losses)
-            output["loss"] = losses.sum() / max(1, len(losses))
+            log_probs = log_marginal[known, targets[known]]
+            self._perplexity(log_probs)
+            output["loss"] = -log_probs.sum() / max(1, len(log_probs))
             output["item_scores"] = self._item_scores(log_marginal, targets, metadata)
             self._accuracy(output["item_scores"])
         return output
@@ -299,8 +299,9 @@ class AttentionalVqa(AttentionModel):
         metrics = {}
         if self._accuracy.count:
             metrics["accuracy"] = self._accuracy.get_metric(reset)
-        if self._loss.count:
-            metrics["perplexity"] = torch.tensor(self._loss.get_metric(reset), dtype=torch.float64).exp().item()
+        perplexity = self._perplexity.get_metric(reset)
+        if perplexity is not None:
+            metrics["perplexity"] = perplexity
         return {
             **metrics,
             **{

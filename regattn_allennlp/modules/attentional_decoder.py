@@ -191,8 +191,6 @@ class AttentionalDecoder(torch.nn.Module):
 
 
 def _check_attention(attention: Attention, hidden_dim: int, memory_dim: int) -> None:
-    if not attention._normalize:
-        raise ConfigurationError('The "attention" must give weights: take "normalize": false out of it.')
     try:
         with torch.no_grad():
             attend(attention, torch.zeros(1, 1, hidden_dim), torch.zeros(1, 1, memory_dim), torch.ones(1, 1).bool())

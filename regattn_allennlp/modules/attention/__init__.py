@@ -7,6 +7,7 @@ from regattn_allennlp.modules.attention.regularized_attention import (
     RegularizedAttention,
     learned_regularization,
     require_regularized_attention,
+    require_weights,
 )
 from regattn_allennlp.modules.attention.softmax_attention import SoftmaxAttention
 from regattn_allennlp.modules.attention.sparsemax_attention import SparsemaxAttention
@@ -24,4 +25,5 @@ __all__ = [
     "attend",
     "learned_regularization",
     "require_regularized_attention",
+    "require_weights",
 ]

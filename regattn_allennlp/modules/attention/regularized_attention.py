@@ -85,9 +85,16 @@ def require_regularized_attention(attention: Attention, user: str) -> Regularize
             f'the "attention" of {user} must be of type regularized or one of {RegularizedMax.list_available()}, '
             f"but is {type(attention).__name__}"
         )
-    if not attention._normalize:
-        raise ConfigurationError(f'the "attention" of {user} needs its weights: take "normalize": false out of it')
+    require_weights(attention, user)
     return attention
+
+
+def require_weights(attention: Attention, user: str) -> None:
+    """A ConfigurationError if the `attention` of a `user` that needs its weights gives scores in their place."""
+    if not attention._normalize:
+        raise ConfigurationError(
+            f'{user} needs the weights of its "attention": take "normalize": false out of that block'
+        )
 
 
 def learned_regularization(model: torch.nn.Module) -> dict[str, float]:

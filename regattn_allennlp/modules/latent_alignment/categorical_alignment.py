@@ -1,12 +1,12 @@
 from typing import Optional
 
 import torch
-from allennlp.common.checks import ConfigurationError
 from allennlp.modules.attention import Attention
 
 from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries, LatentAlignment
 from regattn_allennlp.modules.latent_alignment.prior_support import PriorSupport
 from regattn_allennlp.modules.latent_alignment.query_chunks import in_query_chunks
+from regattn_allennlp.modules.latent_alignment.require_at_least import require_at_least
 
 
 class CategoricalAlignment(LatentAlignment):
@@ -28,7 +28,7 @@ class CategoricalAlignment(LatentAlignment):
 
     # Raises
 
-    `ConfigurationError` for a `marginal_top_k` below 1, and for an attention with `"normalize": false`.
+    `ConfigurationError` for a `marginal_top_k` below 1; see `LatentAlignment`.
     """
 
     def __init__(
@@ -40,11 +40,6 @@ class CategoricalAlignment(LatentAlignment):
         marginal_top_k: Optional[int] = None,
     ) -> None:
         super().__init__(attention, memory_dim, query_dim, target_dim)
-        if not attention._normalize:
-            raise ConfigurationError(
-                "a latent alignment takes the attention's weights for probabilities, but this attention has "
-                '"normalize": false: take that out of the "attention"'
-            )
         if marginal_top_k is not None:
             require_at_least(1, marginal_top_k, "marginal_top_k")
         self._marginal_top_k = marginal_top_k
@@ -63,9 +58,3 @@ class CategoricalAlignment(LatentAlignment):
             return ((prior if log_likelihood.dim() == 2 else prior.unsqueeze(-1)) + log_likelihood).logsumexp(1)
 
         return in_query_chunks(log_marginal_of, len(log_prior), support.size, log_prior.device)
-
-
-def require_at_least(minimum: int, value: int, key: str, reason: str = "") -> None:
-    """A ConfigurationError if `value`, which a config has under `key`, is below `minimum`."""
-    if value < minimum:
-        raise ConfigurationError(f'"{key}" must be at least {minimum}{reason}, but is {value}')

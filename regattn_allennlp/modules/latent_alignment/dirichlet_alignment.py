@@ -8,7 +8,6 @@ from allennlp.modules.attention import Attention
 
 from regattn_allennlp.modules.attention import RegularizedAttention
 from regattn_allennlp.modules.inference_networks import BilinearInferenceNetwork, InferenceNetwork
-from regattn_allennlp.modules.latent_alignment.categorical_alignment import require_at_least
 from regattn_allennlp.modules.latent_alignment.dirichlet import (
     dirichlet_divergence,
     sample_dirichlet,
@@ -16,6 +15,7 @@ from regattn_allennlp.modules.latent_alignment.dirichlet import (
 )
 from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries, LatentAlignment
 from regattn_allennlp.modules.latent_alignment.query_chunks import in_query_chunks
+from regattn_allennlp.modules.latent_alignment.require_at_least import require_at_least
 from regattn_allennlp.operators import Softmax
 
 # The logarithm of a row's largest concentration is kept within this distance of 0: beyond, a Dirichlet is as good as
@@ -85,11 +85,6 @@ class DirichletAlignment(LatentAlignment):
             raise ConfigurationError(
                 'the latent alignment "dirichlet" needs the attention "softmax": the mean of a Dirichlet distribution '
                 f"has no zeros, so the weights of {type(attention.regularized_max).__name__} cannot be one's"
-            )
-        if not attention._normalize:
-            raise ConfigurationError(
-                'the latent alignment "dirichlet" needs the attention\'s weights: take "normalize": false out of the '
-                '"attention"'
             )
         require_at_least(1, num_samples, "num_samples")
         require_at_least(1, num_marginal_samples, "num_marginal_samples")

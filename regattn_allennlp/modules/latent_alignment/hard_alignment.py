@@ -3,9 +3,10 @@ from typing import Optional
 import torch
 from allennlp.modules.attention import Attention
 
-from regattn_allennlp.modules.latent_alignment.categorical_alignment import CategoricalAlignment, require_at_least
+from regattn_allennlp.modules.latent_alignment.categorical_alignment import CategoricalAlignment
 from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries, LatentAlignment
 from regattn_allennlp.modules.latent_alignment.prior_support import PriorSupport
+from regattn_allennlp.modules.latent_alignment.require_at_least import require_at_least
 from regattn_allennlp.modules.latent_alignment.score_function import sampled_log_likelihood
 
 

@@ -6,6 +6,7 @@ import torch
 from allennlp.common import Registrable
 from allennlp.modules.attention import Attention
 
+from regattn_allennlp.modules.attention import require_weights
 from regattn_allennlp.modules.inference_networks import InferenceNetwork
 
 
@@ -82,12 +83,17 @@ class LatentAlignment(torch.nn.Module, Registrable):
         Sizes of the vectors that an inference network gets.
 
     A model constructs it with these four; a config gives what subclasses take besides.
+
+    # Raises
+
+    `ConfigurationError` for an attention with `"normalize": false`, which gives no weights.
     """
 
     default_implementation = "soft"
 
     def __init__(self, attention: Attention, memory_dim: int, query_dim: int, target_dim: int) -> None:
         super().__init__()
+        require_weights(attention, f'the model with "latent_alignment" {type(self).__name__}')
         # q(z | x, q, y), of the alignments that have one: with it the model makes `posterior_scores`. Not an attribute
         # of the class: that would hide a submodule of this name.
         self.inference_network: Optional[InferenceNetwork] = None

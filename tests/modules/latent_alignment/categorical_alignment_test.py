@@ -135,6 +135,7 @@ def test_a_weight_that_is_nan_spoils_its_own_query_alone(alignment):
         ({"type": "exact", "marginal_top_k": 0}, "softmax", '"marginal_top_k" must be at least 1, but is 0'),
         ({"type": "hard", "num_samples": 0}, "softmax", '"num_samples" must be at least 1, but is 0'),
         ({"type": "exact", "num_samples": 2}, "softmax", "Extra parameters.*num_samples"),
+        ("soft", {"type": "dot_product", "normalize": False}, '"normalize": false'),
         ("exact", {"type": "dot_product", "normalize": False}, '"normalize": false'),
         ("hard", {"type": "sparsemax", "normalize": False}, '"normalize": false'),
         ("exakt", "softmax", "exakt"),
