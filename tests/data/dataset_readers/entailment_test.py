@@ -395,7 +395,8 @@ def test_line_that_is_not_utf_8(tmp_path):
 @pytest.mark.parametrize("content", ["", "premise,hypothesis,label\n"])
 def test_file_without_pairs(tmp_path, content):
     (tmp_path / "pairs.csv").write_text(content)
-    assert f"{tmp_path}/pairs.csv: the file holds no pairs" in error_of(tmp_path / "pairs.csv")
+    message = error_of(tmp_path / "pairs.csv")
+    assert f"{tmp_path}/pairs.csv: the file holds no pairs: it is empty, or has but a header." in message
 
 
 def test_file_that_is_no_parquet(tmp_path):

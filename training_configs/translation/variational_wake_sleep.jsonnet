@@ -1,0 +1,3 @@
+local translation = import '../common/translation.libsonnet';
+
+translation({ type: 'softmax', gamma: 1.0 }, { type: 'variational', estimator: 'wake_sleep' })
