@@ -44,8 +44,7 @@ def names(task: str) -> set[str]:
 
 def test_there_is_a_config_for_each_attention_and_each_alignment():
     assert names("summarization") == ATTENTIONS
-    assert names("translation") == ATTENTIONS | {"exact", "variational_enumeration"}
-    assert names("g2p") == ATTENTIONS | ALIGNMENTS
+    assert names("translation") == names("g2p") == ATTENTIONS | ALIGNMENTS
 
 
 @pytest.mark.parametrize("task", TASKS)
