@@ -38,6 +38,8 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     for path in arguments.archives:
         archive = load_archive(path)
+        if not hasattr(archive.model, "_latent_alignment"):
+            parser.error(f'{path}: its model has no "latent_alignment"')
         instances = list(archive.validation_dataset_reader.read(arguments.data))
         means = measured(archive.model, instances)
         cells = [f"{means[name]:.3f}" if name in means else "" for name in ("marginal", "p", "elbo", "q", "kl")]
