@@ -54,12 +54,13 @@ def measured(model: Model, instances: list) -> dict[str, float]:
     def record(queries: AlignmentQueries, posterior_scores: torch.Tensor | None = None) -> torch.Tensor:
         support = PriorSupport(queries)
         log_likelihood = support.log_likelihood(queries)
-        log_true_posterior = support.log_softmax(support.log_prior + log_likelihood)
+        log_joint = support.log_prior + log_likelihood
         quantities = {
-            "marginal": support.without_filler(support.log_prior + log_likelihood).logsumexp(1),
+            "marginal": support.without_filler(log_joint).logsumexp(1),
             "p": queries.log_likelihood_of_mixture(queries.weights),
-            "kl": support.divergence_from_prior(log_true_posterior),
+            "kl": support.divergence_from_prior(support.log_softmax(log_joint)),
         }
+        # Dirichlet's q is of mixtures.
         if posterior_scores is not None and not isinstance(alignment, DirichletAlignment):
             log_q = support.posterior(posterior_scores, with_prior=alignment._prior_in_posterior)
             elbo = support.expectation(log_q, log_likelihood) - support.divergence_from_prior(log_q)

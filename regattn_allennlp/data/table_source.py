@@ -273,7 +273,7 @@ def _load_text(name: str, path: str, wanted: _Wanted) -> datasets.Dataset:
     header = _missing_header(name, path, wanted)
     first_record = next(_records(name, path, header), None)
     if first_record is None:
-        or_header = ", or has but a header" if header is None and _suffix(name) in TABLE_ROWS else ""
+        or_header = ", or has but a header" if _suffix(name) in TABLE_ROWS else ""
         raise ConfigurationError(f"{name}: the file holds no pairs: it is empty{or_header}.")
     columns = _find_columns(name, list(first_record[1]), wanted)
     status = os.stat(path)
