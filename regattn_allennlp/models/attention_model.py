@@ -1,6 +1,10 @@
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from allennlp.data import Vocabulary
 from allennlp.models import Model
+
+from regattn_allennlp.modules.alignment_regularizer import observe_alignment
+from regattn_allennlp.training.metrics import ItemAverage
 
 
 class AttentionModel(Model):
@@ -14,9 +18,36 @@ class AttentionModel(Model):
 
     When the model is not training, and the input has what is right, "item_scores" of the output, of shape
     (batch_size,), says how right the model is on each item: from 0 to 1, the higher the better.
+
+    If layers of self-attention in the model carry an `AlignmentRegularizer`, what they add is in the output too: as
+    "alignment_loss", weight * D, and "alignment_distance", D, beside a "loss". In training "loss" includes it; in
+    evaluation it is the task's alone, so that models with and without can be compared.
     """
 
     attention_directions: ClassVar[tuple[str, ...]]
+
+    def __init__(self, vocab: Vocabulary, **kwargs: Any) -> None:
+        super().__init__(vocab, **kwargs)
+        self._alignment = {"alignment_loss": ItemAverage(), "alignment_distance": ItemAverage()}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        with observe_alignment(self) as observation:
+            output: dict[str, Any] = super().__call__(*args, **kwargs)
+        losses = observation.losses() if "loss" in output else None
+        if losses is not None:
+            if self.training:
+                output["loss"] = output["loss"] + losses[0]
+            for (name, average), value in zip(self._alignment.items(), losses, strict=True):
+                output[name] = value.detach()
+                average(output[name])
+        return output
+
+    def alignment_metrics(self, reset: bool = False) -> dict[str, float]:
+        """
+        For `get_metrics`: "alignment_loss" and "alignment_distance", the means over the batches; none where nothing is
+        regularized.
+        """
+        return {name: average.get_metric(reset) for name, average in self._alignment.items() if average.count}
 
     @property
     def compared_metrics(self) -> tuple[str, ...]:

@@ -459,6 +459,7 @@ class AttentionalSeq2Seq(AttentionModel):
         statistics = self._attention_statistics.get_metric(reset)
         for name in statistics if reset else ("zeros",):
             metrics[f"target_to_source_{name}"] = statistics[name]
+        metrics.update(self.alignment_metrics(reset))
         for name, value in learned_regularization(self).items():
             metrics[name.removeprefix("decoder.")] = value
         return metrics

@@ -3,10 +3,12 @@ from typing import Any, Optional
 
 import torch
 from allennlp.common import Lazy
+from allennlp.common.checks import check_dimensions_match
 from allennlp.data import TextFieldTensors, Vocabulary
 from allennlp.models import Model
 from allennlp.modules import FeedForward, Seq2VecEncoder, TextFieldEmbedder
 from allennlp.modules.attention import Attention
+from allennlp.modules.seq2seq_encoders import Seq2SeqEncoder
 from allennlp.nn import InitializerApplicator
 from allennlp.nn.util import get_text_field_mask
 
@@ -28,7 +30,7 @@ class AttentionalVqa(AttentionModel):
     Answers questions about images by attention over the images' regions, as in Anderson et al. 2018 (arXiv
     1707.07998), with any attention, which may be a latent alignment, as in Deng et al. 2018 (arXiv 1807.03756):
 
-    encode:  the question is a vector; each region's features make a value x_z;
+    encode:  the question is a vector; each region's features make a value x_z, which may see the other regions';
     attend:  a query, made of the question, attends to the values: p(z | x, q);
     answer:  the context, one value or a mixture of values, times what is made of the question, element by element,
              goes through a feedforward and a linear layer: p(y | context, q).
@@ -57,6 +59,9 @@ class AttentionalVqa(AttentionModel):
         From that product to what the answers' linear layer takes.
     latent_alignment : `LatentAlignment`, optional (default = "soft")
         How the attention weights are taken for the probabilities of a latent variable.
+    region_encoder : `Seq2SeqEncoder`, optional
+        Applied to the regions' values, so that they know of each other: "multi_head_self_attention", without relative
+        positions, since regions have no order.
     dropout : `float`, optional (default = `0.0`)
         The probability of dropping each number of the embedded words and of the regions' features.
     answer_namespace : `str`, optional (default = `"answers"`)
@@ -82,6 +87,7 @@ class AttentionalVqa(AttentionModel):
         question_feedforward: FeedForward,
         classifier_feedforward: FeedForward,
         latent_alignment: Optional[Lazy[LatentAlignment]] = None,
+        region_encoder: Optional[Seq2SeqEncoder] = None,
         dropout: float = 0.0,
         answer_namespace: str = "answers",
         initializer: Optional[InitializerApplicator] = None,
@@ -92,6 +98,13 @@ class AttentionalVqa(AttentionModel):
         self._question_encoder = question_encoder
         self._region_norm = torch.nn.LayerNorm(region_feedforward.get_input_dim())
         self._region_feedforward = region_feedforward
+        self._region_encoder = region_encoder
+        value_dim = region_feedforward.get_output_dim()
+        if region_encoder is not None:
+            check_dimensions_match(
+                value_dim, region_encoder.get_input_dim(), "region_feedforward's output", "region_encoder's input"
+            )
+            value_dim = region_encoder.get_output_dim()
         self._query_feedforward = query_feedforward
         self._attention = attention
         self._question_feedforward = question_feedforward
@@ -103,7 +116,6 @@ class AttentionalVqa(AttentionModel):
         self._num_special_answers = 2 if names.get(0) == vocab._padding_token else 0
         num_answers = len(names) - self._num_special_answers
         self._answer_layer = torch.nn.Linear(classifier_feedforward.get_output_dim(), num_answers)
-        value_dim = region_feedforward.get_output_dim()
         self._latent_alignment = (latent_alignment or Lazy(SoftAlignment)).construct(
             attention=attention,
             memory_dim=value_dim,
@@ -167,6 +179,8 @@ class AttentionalVqa(AttentionModel):
         encoded_question = self._question_encoder(self._dropout(self._text_field_embedder(question)), question_mask)
         # Shape: (batch_size, num_regions, value_dim)
         values = self._region_feedforward(self._dropout(self._region_norm(regions)))
+        if self._region_encoder is not None:
+            values = self._region_encoder(values, region_mask)
         # Shape: (batch_size, 1, query_dim)
         query = self._query_feedforward(encoded_question).unsqueeze(1)
         # Shape (both): (batch_size, 1, num_regions)
@@ -293,7 +307,8 @@ class AttentionalVqa(AttentionModel):
 
         How sparse and structured the attention is, by the names of `AttentionStatistics`:
         "question_to_regions_zeros" and so on. What an attention learns of its regularization follows by the
-        attention's name: "attention_gamma", "attention_lam". Without `reset`, as AllenNLP asks after each batch, there
+        attention's name: "attention_gamma", "attention_lam"; with alignment attention there are "alignment_loss" and
+        "alignment_distance". Without `reset`, as AllenNLP asks after each batch, there
         are of the statistics the zeros alone.
         """
         metrics = {}
@@ -309,5 +324,6 @@ class AttentionalVqa(AttentionModel):
                 for name, value in self._attention_statistics.get_metric(reset).items()
                 if reset or name == "zeros"
             },
+            **self.alignment_metrics(reset),
             **learned_regularization(self),
         }

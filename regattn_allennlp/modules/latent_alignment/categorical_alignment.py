@@ -6,7 +6,7 @@ from allennlp.modules.attention import Attention
 from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries, LatentAlignment
 from regattn_allennlp.modules.latent_alignment.prior_support import PriorSupport
 from regattn_allennlp.modules.latent_alignment.query_chunks import in_query_chunks
-from regattn_allennlp.modules.latent_alignment.require_at_least import require_at_least
+from regattn_allennlp.modules.require_at_least import require_at_least
 
 
 class CategoricalAlignment(LatentAlignment):

@@ -15,7 +15,7 @@ from regattn_allennlp.modules.latent_alignment.dirichlet import (
 )
 from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries, LatentAlignment
 from regattn_allennlp.modules.latent_alignment.query_chunks import in_query_chunks
-from regattn_allennlp.modules.latent_alignment.require_at_least import require_at_least
+from regattn_allennlp.modules.require_at_least import require_at_least
 from regattn_allennlp.operators import Softmax
 
 # The logarithm of a row's largest concentration is kept within this distance of 0: beyond, a Dirichlet is as good as

@@ -6,8 +6,8 @@ from allennlp.modules.attention import Attention
 from regattn_allennlp.modules.latent_alignment.categorical_alignment import CategoricalAlignment
 from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries, LatentAlignment
 from regattn_allennlp.modules.latent_alignment.prior_support import PriorSupport
-from regattn_allennlp.modules.latent_alignment.require_at_least import require_at_least
 from regattn_allennlp.modules.latent_alignment.score_function import sampled_log_likelihood
+from regattn_allennlp.modules.require_at_least import require_at_least
 
 
 @LatentAlignment.register("hard")

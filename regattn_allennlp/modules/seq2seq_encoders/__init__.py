@@ -1,3 +1,4 @@
 from regattn_allennlp.modules.seq2seq_encoders.intra_sentence_attention import IntraSentenceAttention
+from regattn_allennlp.modules.seq2seq_encoders.multi_head_self_attention import MultiHeadSelfAttention
 
-__all__ = ["IntraSentenceAttention"]
+__all__ = ["IntraSentenceAttention", "MultiHeadSelfAttention"]

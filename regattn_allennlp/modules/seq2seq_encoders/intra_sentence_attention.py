@@ -4,6 +4,7 @@ from allennlp.modules.attention import Attention
 from allennlp.modules.seq2seq_encoders import Seq2SeqEncoder
 
 from regattn_allennlp.modules.attention import require_regularized_attention
+from regattn_allennlp.modules.relative_position_bias import RelativePositionBias
 
 
 @Seq2SeqEncoder.register("intra_sentence_attention")
@@ -35,9 +36,7 @@ class IntraSentenceAttention(Seq2SeqEncoder):
         self._input_dim = input_dim
         self._feedforward = feedforward
         self._attention = require_regularized_attention(attention, "intra_sentence_attention")
-        self._max_distance = max_distance
-        self._distance_bias = torch.nn.Embedding(2 * max_distance + 1, 1)
-        torch.nn.init.zeros_(self._distance_bias.weight)
+        self._distance_bias = RelativePositionBias(max_distance)
 
     def get_input_dim(self) -> int:
         return self._input_dim
@@ -51,11 +50,7 @@ class IntraSentenceAttention(Seq2SeqEncoder):
     def forward(self, inputs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         # Shape: (batch_size, num_words, hidden_dim)
         projected = self._feedforward(inputs)
-        positions = torch.arange(inputs.size(1), device=inputs.device)
-        distances = positions.unsqueeze(1) - positions.unsqueeze(0)
-        # Shape: (num_words, num_words)
-        bias = self._distance_bias(distances.clamp(-self._max_distance, self._max_distance) + self._max_distance)
         # Shape: (batch_size, num_words, num_words)
-        scores = self._attention.scores(projected, projected) + bias.squeeze(-1)
+        scores = self._attention.scores(projected, projected) + self._distance_bias(inputs.size(1))
         weights = self._attention.weights(scores, mask.unsqueeze(1) & mask.unsqueeze(2))
         return torch.cat([inputs, weights.bmm(inputs)], dim=-1)

@@ -4,7 +4,7 @@ from allennlp.common.checks import ConfigurationError
 from regattn_allennlp.modules.latent_alignment.gradient_estimators.gradient_estimator import GradientEstimator
 from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries
 from regattn_allennlp.modules.latent_alignment.prior_support import PriorSupport, gumbel_noise
-from regattn_allennlp.modules.latent_alignment.require_at_least import require_at_least
+from regattn_allennlp.modules.require_at_least import require_at_least
 
 
 @GradientEstimator.register("gumbel_softmax")

@@ -5,7 +5,7 @@ import torch
 from regattn_allennlp.modules.latent_alignment.gradient_estimators.gradient_estimator import GradientEstimator
 from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries
 from regattn_allennlp.modules.latent_alignment.prior_support import PriorSupport
-from regattn_allennlp.modules.latent_alignment.require_at_least import require_at_least
+from regattn_allennlp.modules.require_at_least import require_at_least
 
 
 @GradientEstimator.register("wake_sleep")
