@@ -18,8 +18,9 @@ class SinkhornRegularizer(AlignmentRegularizer):
         D = OT(Q, K) - 1/2 OT(Q, Q) - 1/2 OT(K, K),
         OT(A, B) = min over plans P with the marginals a, b of <P, C> + epsilon KL(P || a b^T),
 
-    C_ij = |x_i - y_j|^2 / s, with s the unit of squared distances. 0 for equal sets alone; symmetric. Solved by Sinkhorn's iterations in the
-    logarithms; the gradient is that of the solution, <P, dC>, and no iteration is kept for it.
+    C_ij = |x_i - y_j|^2 / s, with s the unit of squared distances. 0 for equal sets alone; symmetric. Solved by
+    Sinkhorn's iterations in the logarithms; the gradient is that of the solution, <P, dC>, and no iteration is kept
+    for it.
 
     Registered as an `AlignmentRegularizer` with name "sinkhorn".
 

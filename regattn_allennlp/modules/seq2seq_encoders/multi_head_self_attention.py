@@ -14,7 +14,7 @@ from regattn_allennlp.modules.self_attention_layer import SelfAttentionLayer
 class MultiHeadSelfAttention(Seq2SeqEncoder):
     """
     Layers of multi-head self-attention (Vaswani et al. 2017, arXiv 1706.03762) with any of this package's attentions
-    for its weights: sparse, fused, grouped. Each layer is a `SelfAttentionLayer`; what the last one gives is normalized
+    for its weights: sparse, fused, grouped. Each layer is a `SelfAttentionLayer`; the last one's output is normalized
     once more. For alignment attention (Zhang et al. 2021, arXiv 2110.12567) each carries an `AlignmentRegularizer`.
 
     Registered as a `Seq2SeqEncoder` with name "multi_head_self_attention". Input of shape
