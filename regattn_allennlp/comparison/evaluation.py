@@ -145,7 +145,7 @@ def _measure(
 
 
 def _log_probabilities(output: dict[str, Any]) -> np.ndarray:
-    """Up to a constant for each item: from the logits, if there are any, as a small probability may be rounded to 0."""
+    """Up to a constant for each item; of the logits, if there are any, for a small probability is rounded to 0."""
     if "label_logits" in output:
         return output["label_logits"].double().cpu().numpy()
     probabilities = output["label_probs"]

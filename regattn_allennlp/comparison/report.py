@@ -302,8 +302,8 @@ def _results(report: dict[str, Any]) -> list[str]:
         parts += [
             "## Robustness",
             f"Words of the hypothesis are replaced to change the label, in the first {report['num_attacked_items']} "
-            "items at most. Accuracy: of all of these, under attack. Success: the fraction of those right before whose "
-            "label changes: a robust model's is low. Words changed: where it succeeds, on average.",
+            "items at most. Accuracy: of all of these, under attack. Success: the fraction of those right before "
+            "whose label changes; a robust model's is low. Words changed: where it succeeds, on average.",
             _variant_table(
                 variants,
                 [

@@ -121,8 +121,8 @@ def block_name(block: dict[str, Any]) -> str:
 def variant_name(model: dict[str, Any]) -> str:
     """
     "softmax, exact" and "softmax, mmd weight=0.1": the attention of a config's block "model" and, if there are any,
-    its latent alignment and its alignment regularizers; "softmax, no alignment regularizer" where there is a place for such a
-    regularizer and it is empty.
+    its latent alignment and its alignment regularizers; "softmax, no alignment regularizer" where the place of one is
+    there and empty.
     """
     names = [block_name(model["attention"])]
     alignment = model.get("latent_alignment")
