@@ -10,7 +10,7 @@ from allennlp.interpret.attackers import Attacker
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.interpret.attackers import SynonymSwap
-from regattn_allennlp.interpret.attackers.synonyms import read_synonyms
+from regattn_allennlp.interpret.attackers.synonyms import DEFAULT_SYNONYMS, read_synonyms
 from tests.interpret.toy import toy
 
 GROUPS = [["a1", "a2", "a3"], ["b1", "b2"], ["c1", "c2", "c3", "c4"], ["d1", "d2"]]
@@ -159,7 +159,7 @@ def predictor(archive) -> Predictor:
 def test_a_trained_model_under_attack(predictor):
     attacker = Attacker.from_params(Params({"type": "synonym-swap", "max_swaps": 4}), predictor=predictor)
     in_small_batches = SynonymSwap(predictor, max_swaps=4, batch_size=3)
-    synonyms = read_synonyms("regattn_allennlp/interpret/attackers/synonyms.txt")
+    synonyms = read_synonyms(DEFAULT_SYNONYMS)
     num_changed = 0
     for instance in itertools.islice(predictor._dataset_reader.read("sample:validation"), 30):
         pair = {name: instance["metadata"][name] for name in ("premise", "hypothesis")}
