@@ -191,13 +191,13 @@ class _SelfAttentionObserver:
             mask = queries.new_ones(queries.size(0), queries.size(2))
         if mask.shape != (queries.size(0), queries.size(2)):
             self._refuse(
-                f"has queries of shape (batch_size, num_heads, num_tokens, head_dim) = {tuple(queries.shape)}, but the "
-                f"mask that its transformer is given is of shape {tuple(mask.shape)}"
+                f"has queries of shape {tuple(queries.shape)} (sequences, heads, tokens, numbers), but the mask that "
+                f"its transformer is given is of shape {tuple(mask.shape)}"
             )
         self._regularizer.observe(queries, keys, mask != 0)
 
     def _refuse(self, reason: str) -> None:
         raise ConfigurationError(
-            f'"{self._attention.name}", a {type(self._attention.module).__name__}, cannot be regularized, and is to be '
-            f'left out by "layers": it {reason}'
+            f'"{self._attention.name}", a {type(self._attention.module).__name__}, cannot be regularized: it {reason}. '
+            'Leave it out by "layers"'
         )

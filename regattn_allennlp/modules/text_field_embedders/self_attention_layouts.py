@@ -84,7 +84,7 @@ class JointProjection:
         self, attention: torch.nn.Module, projected: Sequence[torch.Tensor], num_heads: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         queries, keys, _ = _split_heads(projected[0], num_heads).chunk(3, dim=-1)
-        return queries + _split_heads(attention.q_bias[None, None], num_heads), keys
+        return queries + _split_heads(attention.get_parameter("q_bias")[None, None], num_heads), keys
 
 
 LAYOUTS: tuple[SelfAttentionLayout, ...] = (
