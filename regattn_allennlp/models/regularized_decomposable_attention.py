@@ -199,8 +199,8 @@ class RegularizedDecomposableAttention(AttentionModel):
         """
         "accuracy", and in either direction how sparse and structured the attention is, by the names of
         `AttentionStatistics`: "premise_to_hypothesis_zeros", "hypothesis_to_premise_segments" and so on. What an
-        attention learns of its regularization follows by the attention's name: "attention_gamma", "attention_lam". Alignment
-        attention adds "alignment_loss" and "alignment_distance".
+        attention learns of its regularization follows by the attention's name: "attention_gamma", "attention_lam".
+        Alignment attention adds "alignment_loss" and "alignment_distance".
 
         Without `reset`, as AllenNLP asks after each batch, there are of the statistics the zeros alone: all of them
         would leave no place for the progress bar that they are written beside.

@@ -6,8 +6,8 @@
   //   deviation its vectors start with where they are learned
   // hidden_dim: the size of all hidden layers
   // trainer: fields of the trainer
-  // data_loader: fields of the data loader besides its batches
-  entailment(attention, data, words, hidden_dim, dropout, batch_size, trainer, data_loader={})::
+  // data_loader, model: fields of these besides
+  entailment(attention, data, words, hidden_dim, dropout, batch_size, trainer, data_loader={}, model={})::
     local feedforward(input_dim) = {
       input_dim: input_dim,
       num_layers: 2,
@@ -41,7 +41,7 @@
             ['.*token_embedder_tokens.weight', { type: 'normal', std: words.std }],
           ] else [],
         },
-      },
+      } + model,
       data_loader: {
         batch_sampler: { type: 'bucket', batch_size: batch_size, sorting_keys: ['premise', 'hypothesis'] },
       } + data_loader,

@@ -2,7 +2,7 @@
 local entailment = (import 'entailment.libsonnet').entailment;
 local dim = 100;
 
-function(attention) entailment(
+function(attention, model={}) entailment(
   attention=attention,
   data={ train: 'sample:train', validation: 'sample:validation' },
   words={ dim: dim, std: 1, embedding: { embedding_dim: dim } },
@@ -13,4 +13,5 @@ function(attention) entailment(
     num_epochs: 8,
     optimizer: { type: 'adam', lr: 0.001 },
   },
+  model=model,
 )
