@@ -197,7 +197,7 @@ class _SelfAttentionObserver:
         self._regularizer.observe(queries, keys, mask != 0)
 
     def _refuse(self, reason: str) -> None:
+        kind = type(self._attention.module).__name__
         raise ConfigurationError(
-            f'"{self._attention.name}", a {type(self._attention.module).__name__}, cannot be regularized: it {reason}. '
-            'Leave it out by "layers"'
+            f'"{self._attention.name}", a {kind}, cannot be regularized: it {reason}; leave it out by "layers"'
         )
