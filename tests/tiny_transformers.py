@@ -67,7 +67,8 @@ KINDS: dict[str, tuple[type, dict[str, Any], TokenizerBuilder]] = {
     "electra": (transformers.ElectraConfig, SIZES | POSITIONS | {"embedding_size": 8}, word_pieces),
     "albert": (
         transformers.AlbertConfig,
-        SIZES | POSITIONS | {"embedding_size": 8},
+        # By default it has no dropout, as its largest one.
+        SIZES | POSITIONS | {"embedding_size": 8, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
         sentence_pieces(transformers.AlbertTokenizerFast),
     ),
     "distilbert": (
