@@ -3,7 +3,7 @@ from torch.nn.functional import normalize
 
 from regattn_allennlp.modules.alignment_regularizer.alignment_regularizer import AlignmentRegularizer
 from regattn_allennlp.modules.alignment_regularizer.head_network import HeadNetwork
-from regattn_allennlp.modules.alignment_regularizer.squared_distances import squared_distances
+from regattn_allennlp.modules.alignment_regularizer.squared_distances import relative_squared_distances
 from regattn_allennlp.modules.require_at_least import require_at_least
 from regattn_allennlp.operators import softmax
 
@@ -17,10 +17,13 @@ class ConditionalTransportRegularizer(AlignmentRegularizer):
         D = 1/2 E_k sum_q pi(q | k) c(k, q) + 1/2 E_q sum_k pi(k | q) c(k, q),
 
         pi(q | k) = softmax over q of -d(k, q),     pi(k | q) = softmax over k of -d(k, q),
-        d(k, q) = |g(k) - g(q)|^2,                  c(k, q) = 1 - cosine(h(k), h(q)).
+        d(k, q) = 2 - 2 cosine(g(k), g(q)),         c(k, q) = |k - q|^2 / s + 1 - cosine(h(k), h(q)),
 
-    The navigator g learns, with the projections, where the cost c is low; the critic h is trained against them to
-    raise it, by a reversed gradient. D is from 0 to 2, and not 0 for equal sets.
+    with s the mean squared distance of all points, queries and keys, of a head. The navigator g learns, with the
+    projections, where the cost c is low; the critic h is trained against them to raise it, by a reversed gradient.
+    The vectors' own distance is in the cost because a critic that tells the two sets apart for certain has no gradient
+    left to bring them together. d is from 0 to 4, so that no plan leaves out what is far: it would not matter then how
+    many points there are where. D is 0 or more, and not 0 for equal sets.
 
     Registered as an `AlignmentRegularizer` with name "conditional_transport".
 
@@ -55,9 +58,10 @@ class ConditionalTransportRegularizer(AlignmentRegularizer):
         self.requires_grad_(weight > 0)
 
     def distances(self, queries: torch.Tensor, keys: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
-        # Shape (both): (batch_size, num_heads, num_queries, num_keys)
-        costs = 1 - normalize(self._critic(queries), dim=-1) @ normalize(self._critic(keys), dim=-1).transpose(-1, -2)
-        navigation = -squared_distances(self._navigator(queries), self._navigator(keys))
+        # Shape (all): (batch_size, num_heads, num_queries, num_keys)
+        costs = relative_squared_distances(queries, keys, mass, scale=None)[0]
+        costs = costs + 1 - _cosines(self._critic(queries), self._critic(keys))
+        navigation = 2 * _cosines(self._navigator(queries), self._navigator(keys)) - 2
         there = mass > 0
         query_of_key = softmax(navigation, there[:, None, :, None], dim=-2)
         key_of_query = softmax(navigation, there[:, None, None, :], dim=-1)
@@ -65,3 +69,7 @@ class ConditionalTransportRegularizer(AlignmentRegularizer):
         of_keys = ((query_of_key * costs).sum(dim=-2) * mass.unsqueeze(1)).sum(dim=-1)
         of_queries = ((key_of_query * costs).sum(dim=-1) * mass.unsqueeze(1)).sum(dim=-1)
         return (of_keys + of_queries) / 2
+
+
+def _cosines(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    return normalize(first, dim=-1) @ normalize(second, dim=-1).transpose(-1, -2)
