@@ -10,3 +10,7 @@ os.environ.setdefault("GLOVE", "")
 
 # Path of a model of subwords, as `allennlp train-subwords` writes them; empty: tokens are words.
 os.environ.setdefault("SUBWORDS", "")
+
+# Name on the Hugging Face hub, or path, of a pretrained transformer, and the dimension of what it gives.
+os.environ.setdefault("TRANSFORMER", "albert-base-v2")
+os.environ.setdefault("TRANSFORMER_DIM", "768")

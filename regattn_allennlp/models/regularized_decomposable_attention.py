@@ -1,6 +1,7 @@
 from typing import Any, Optional
 
 import torch
+from allennlp.common.checks import ConfigurationError
 from allennlp.data import TextFieldTensors, Vocabulary
 from allennlp.models import Model
 from allennlp.modules import FeedForward, TextFieldEmbedder
@@ -50,6 +51,11 @@ class RegularizedDecomposableAttention(AttentionModel):
         The probability of dropping each number of the embedded words.
     label_namespace : `str`, optional (default = `"labels"`)
     initializer : `InitializerApplicator`, optional (default = PyTorch's own initial weights)
+
+    # Raises
+
+    `ConfigurationError`
+        If F takes vectors of another dimension than the encoded words', or the attention gives no weights.
     """
 
     default_predictor = "entailment"
@@ -74,6 +80,12 @@ class RegularizedDecomposableAttention(AttentionModel):
         self._text_field_embedder = text_field_embedder
         self._dropout = torch.nn.Dropout(dropout)
         self._encoders = torch.nn.ModuleList(filter(None, [encoder, intra_sentence_attention]))
+        words_dim = (intra_sentence_attention or encoder or text_field_embedder).get_output_dim()
+        if attend_feedforward.get_input_dim() != words_dim:
+            raise ConfigurationError(
+                f'the words have dimension {words_dim}, but "attend_feedforward" takes '
+                f"{attend_feedforward.get_input_dim()}"
+            )
         self._attention = require_regularized_attention(attention, "regularized_decomposable_attention")
         self._attend_feedforward = attend_feedforward
         self._compare_feedforward = compare_feedforward

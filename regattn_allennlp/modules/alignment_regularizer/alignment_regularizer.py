@@ -111,6 +111,11 @@ class AlignmentRegularizer(torch.nn.Module, Registrable):
         if self._observed is not None:
             self._observed.append((queries, keys, mask))
 
+    @property
+    def observing(self) -> bool:
+        """Whether `observe` takes note: where it does not, a layer may spare the work."""
+        return self._observed is not None
+
     def start_observation(self) -> None:
         """From now on until `end_observation`, `observe` takes note. In training, a batch begins."""
         self._observed = []

@@ -1,0 +1,3 @@
+from regattn_allennlp.modules.text_field_embedders.aligned_transformers import AlignedTransformersTextFieldEmbedder
+
+__all__ = ["AlignedTransformersTextFieldEmbedder"]
