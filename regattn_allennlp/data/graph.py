@@ -53,15 +53,16 @@ def checked_graph(record: Mapping[str, Any], label_mask: Optional[str] = None) -
     graph_id = record.get("id")
     if isinstance(graph_id, bool) or not isinstance(graph_id, (str, int, type(None))):
         raise ConfigurationError(f'"id" must be a text or a number, but is {graph_id!r}')
-    names = _of_each_node(record, "names", len(nodes)) or []
-    for number, name in enumerate(names):
+    # Empty where not known, as the predictor writes them.
+    names = _of_each_node(record, "names", len(nodes)) if record.get("names") else None
+    for number, name in enumerate(names or ()):
         if not isinstance(name, str):
             raise ConfigurationError(f'"names": that of node {number} is {name!r}, and should be a text')
     return Graph(
         nodes,
         _edges(record["edges"], len(nodes)),
         _labels(record, label_mask, len(nodes)),
-        names,
+        names or (),
         "" if graph_id is None else str(graph_id),
     )
 

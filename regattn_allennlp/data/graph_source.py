@@ -83,7 +83,8 @@ def _load_file(name: str) -> datasets.Dataset:
         path = str(cached_path(name, extract_archive=True))
     except Exception as error:  # each kind of URL has a client, and each client its own errors
         raise ConfigurationError(
-            f'"{name}" could not be opened: {error}. Wanted is a file of JSON lines, a graph a line, or "sample:train".'
+            f'"{name}" could not be opened: {error}. Wanted is a file of JSON lines, a graph a line, or '
+            '"sample:train".'
         ) from error
     status = os.stat(path)
     state = (VERSION, "graphs", os.path.abspath(path), status.st_size, status.st_mtime_ns)

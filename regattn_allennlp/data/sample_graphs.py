@@ -1,13 +1,13 @@
 """
 The embedded sample of graphs: generated, of this project's own making.
 
-A graph has 8 to 16 nodes. Each node has a shape and a color, four of each, which its features show: a fixed random
-projection of both, with noise. Each node has exactly one neighbor of its own shape, and some of other shapes, about
-three. A node's label is the color of the neighbor that has its shape.
+A graph has 8 to 16 nodes. Each node has one of six shapes and one of four colors, and its features show both: a fixed
+random projection of them, with noise. Each node has exactly one neighbor of its own shape, and about four of other
+shapes. A node's label is the color of the neighbor that has its shape.
 
-So the label is found by who looks at the neighbors, and there at the right one. All colors being drawn by themselves,
-a node's own features tell nothing of its label, that is one of four: 0.25 is right by chance. The neighbors' colors
-without their shapes tell a little, and so do the colors of all nodes of the shape, wherever the edges are.
+So the label is found by who looks at the neighbors, and there at the right one. Each color being drawn by itself, a
+node's own features tell nothing of its label, which is one of four: 0.25 is right by chance. The colors of all
+neighbors, whatever their shape, tell a little; so do, whatever the edges, the colors of all nodes of the same shape.
 
 The training split is drawn with seed 20401 and the validation split with seed 20402.
 """
@@ -20,18 +20,18 @@ from typing import Any
 
 import numpy as np
 
-SHAPES = ("circle", "square", "triangle", "star")
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 COLORS = ("red", "green", "blue", "yellow")
 # Of a graph, of its pairs of the same shape: the nodes are twice as many.
 NUM_PAIRS = (4, 8)
 # How many neighbors of another shape a node has, on average.
-NUM_DISTRACTORS = 3
+NUM_DISTRACTORS = 4
 
-SPLIT_SIZES = {"train": 1000, "validation": 200}
+SPLIT_SIZES = {"train": 500, "validation": 200}
 SPLIT_SEEDS = {"train": 20_401, "validation": 20_402}
 
 FEATURE_DIM = 16
-FEATURE_NOISE = 0.3  # standard deviation; a shape or a color that changes moves the features by about 1.4 each
+FEATURE_NOISE = 0.7  # standard deviation; a shape or a color that changes moves the features by about 1.4 each
 PROJECTION_SEED = 20_400
 
 
@@ -51,8 +51,8 @@ def generate_graphs(split: str, num_graphs: int, seed: int) -> Iterator[dict[str
         for node in order[::2]:
             shapes[node] = shapes[partners[node]] = rng.choice(SHAPES)
         colors = [rng.choice(COLORS) for _ in range(num_nodes)]
-        # Of the nodes of other shapes, which are 3 of 4.
-        chance = NUM_DISTRACTORS / ((1 - 1 / len(SHAPES)) * num_nodes)
+        # Of an edge to a node of another shape, by how many those are on average.
+        chance = NUM_DISTRACTORS / ((1 - 1 / len(SHAPES)) * (num_nodes - 2))
         edges = [
             [i, j]
             for i, j in combinations(range(num_nodes), 2)

@@ -6,7 +6,6 @@ package. Whatever the source, its rows end in one memory-mapped Arrow table, so 
 import csv
 import difflib
 import glob
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence

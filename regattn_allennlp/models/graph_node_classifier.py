@@ -72,9 +72,7 @@ class GraphNodeClassifier(AttentionModel):
         if "attention" in graph_encoder._params:
             raise ConfigurationError('"graph_encoder" has an "attention": it takes the model\'s, beside it')
         self._node_feedforward = node_feedforward
-        self._graph_encoder = graph_encoder.construct(
-            input_dim=node_feedforward.get_output_dim(), attention=attention
-        )
+        self._graph_encoder = graph_encoder.construct(input_dim=node_feedforward.get_output_dim(), attention=attention)
         check_dimensions_match(
             node_feedforward.get_output_dim(),
             self._graph_encoder.get_input_dim(),

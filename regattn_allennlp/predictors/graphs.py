@@ -18,9 +18,9 @@ class GraphsPredictor(AttentionPredictor):
     Predicts the labels of nodes from JSON lines with the keys "nodes" and "edges" and, if wanted, "names" and "id", as
     `GraphsDatasetReader` takes them; labels in the line are not looked at.
 
-    Each line of output has, for each node in order, "node_labels"; "probabilities" of all labels by name; "node_probs",
-    the same by the vocabulary's numbers; "node_to_neighbors_attention", a list with the node's weights over all nodes;
-    and "id", "node_names" and "num_nodes", empty where not known.
+    Each line of output has, for each node in order, "node_labels"; "probabilities" of all labels by name;
+    "node_probs", the same by the vocabulary's numbers; "node_to_neighbors_attention", a list with the node's weights
+    over all nodes; and "id", "node_names" and "num_nodes", empty where not known.
 
     Registered as a `Predictor` with name "graphs".
     """

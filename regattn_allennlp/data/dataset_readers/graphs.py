@@ -95,11 +95,13 @@ class GraphsDatasetReader(SourceDatasetReader):
         source = self._open(file_path)
         for line, record, graph in self._graphs(source, source.rows):
             labels = graph.labels or [None]
-            inputs = {key: record[key] for key in ("nodes", "edges", "names") if key in record}
-            yield Example(
-                {"id": graph.graph_id or f"line {line}", **inputs},
-                None if None in labels else " ".join(map(str, labels)),
-            )
+            inputs = {
+                "id": graph.graph_id or f"line {line}",
+                "nodes": record["nodes"],
+                "edges": record["edges"],
+                "names": list(graph.names),
+            }
+            yield Example(inputs, None if None in labels else " ".join(map(str, labels)))
 
     def text_to_instance(self, graph: Graph) -> Instance:  # type: ignore[override]
         """The instance of a graph, which `checked_graph` makes."""

@@ -17,9 +17,9 @@ class GraphAttention(GraphEncoder):
     """
     Graph attention (Velickovic et al. 2018, arXiv 1710.10903): self-attention with the edges as the mask, so that each
     node attends to its neighbors and to itself; with any of this package's attentions in the place of softmax, and
-    with queries and keys (Vaswani et al. 2017, arXiv 1706.03762) where the paper has a small network of both nodes. The
-    layers are those of "multi_head_self_attention"; for alignment attention (Zhang et al. 2021, arXiv 2110.12567) each
-    carries an `AlignmentRegularizer` of the queries and the keys of all nodes of a graph.
+    with queries and keys (Vaswani et al. 2017, arXiv 1706.03762) where the paper has a small network of both nodes.
+    The layers are those of "multi_head_self_attention"; for alignment attention (Zhang et al. 2021, arXiv 2110.12567)
+    each carries an `AlignmentRegularizer` of the queries and the keys of all nodes of a graph.
 
     The output for a node does not depend on how the nodes are numbered, but with fusedmax, which draws together the
     weights of neighbors whose numbers follow each other.
@@ -34,10 +34,11 @@ class GraphAttention(GraphEncoder):
     num_layers : `int`, optional (default = `1`)
         A node knows of nodes as many edges away.
     self_loops : `bool`, optional (default = `True`)
-        Whether a node attends to itself, too. Without, a node that no edge reaches attends to nothing.
+        Whether a node attends to itself, too. Without, it does so only where an edge leads from the node to itself,
+        and a node that no edge reaches attends to nothing.
     neighborhood : `str`, optional (default = `"edges"`)
-        To tell what the edges are good for: with "all", each node attends to all nodes of its graph, and with "none"
-        to no other.
+        With which a baseline shows what the edges are good for: with "all", each node attends to all others of its
+        graph, and with "none" to no other.
     attention : `Attention`, optional (default = "softmax")
         Each layer has one of its own, and so what it learns is of its own.
     head_dim, feedforward_hidden_dim, dropout
@@ -92,7 +93,6 @@ class GraphAttention(GraphEncoder):
         if self._neighborhood != "edges":
             adjacency = torch.full_like(adjacency, self._neighborhood == "all")
         own = torch.eye(adjacency.size(1), dtype=torch.bool, device=adjacency.device)
-        # "all" has the node itself, and a graph may: both mean it only if there are self-loops, or it says so.
         if self._self_loops:
             adjacency = adjacency | own
         elif self._neighborhood == "all":
