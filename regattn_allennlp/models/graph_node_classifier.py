@@ -100,8 +100,7 @@ class GraphNodeClassifier(AttentionModel):
 
     def forward(  # type: ignore[override]
         self,
-        nodes: torch.Tensor,
-        node_mask: torch.Tensor,
+        nodes: dict[str, torch.Tensor],
         adjacency: torch.Tensor,
         node_labels: Optional[torch.Tensor] = None,
         metadata: Optional[list[dict[str, Any]]] = None,
@@ -109,10 +108,9 @@ class GraphNodeClassifier(AttentionModel):
         """
         # Parameters
 
-        nodes : `torch.Tensor`
-            Shape (batch_size, num_nodes, node_dim).
-        node_mask : `torch.BoolTensor`
-            Shape (batch_size, num_nodes): which nodes there are.
+        nodes : `Dict[str, torch.Tensor]`
+            Of a `NodesField`: "features", of shape (batch_size, num_nodes, node_dim), and "mask", of shape
+            (batch_size, num_nodes), which nodes there are.
         adjacency : `torch.Tensor`
             Shape (batch_size, num_nodes, num_nodes): not 0 where the row's node is reached by an edge from the
             column's.
@@ -134,17 +132,18 @@ class GraphNodeClassifier(AttentionModel):
         id, node_names, num_nodes
             The metadata, if it is given.
         """
-        if nodes.size(-1) != self.node_dim:
+        features, mask = nodes["features"], nodes["mask"]
+        if features.size(-1) != self.node_dim:
             raise ConfigurationError(
-                f'the nodes have {nodes.size(-1)} features each, but "node_feedforward" takes {self.node_dim}'
+                f'the nodes have {features.size(-1)} features each, but "node_feedforward" takes {self.node_dim}'
             )
         adjacency = adjacency != 0
         # Shape: (batch_size, num_nodes, encoder_dim), (batch_size, num_heads, num_nodes, num_nodes)
         encoded, weights_of_heads = self._graph_encoder(
-            self._node_feedforward(self._dropout(nodes)), adjacency, node_mask
+            self._node_feedforward(self._dropout(features)), adjacency, mask
         )
         weights = weights_of_heads.mean(dim=1)
-        self._attention_statistics(weights, self._graph_encoder.attended(adjacency, node_mask))
+        self._attention_statistics(weights, self._graph_encoder.attended(adjacency, mask))
         # Shape: (batch_size, num_nodes, num_labels)
         log_probs = self._label_layer(encoded).log_softmax(dim=-1)
         output: dict[str, Any] = {"node_to_neighbors_attention": weights, "node_probs": log_probs.exp()}

@@ -2,13 +2,13 @@ from collections.abc import Iterable, Iterator
 from os import PathLike
 from typing import Any, Optional
 
-import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader, Field, Instance
-from allennlp.data.fields import AdjacencyField, LabelField, ListField, MetadataField, TensorField
+from allennlp.data.fields import AdjacencyField, LabelField, ListField, MetadataField
 
 from regattn_allennlp.data.dataset_readers.source_dataset_reader import SourceDatasetReader
 from regattn_allennlp.data.example import Example
+from regattn_allennlp.data.fields import NodesField
 from regattn_allennlp.data.graph import Graph, checked_graph
 from regattn_allennlp.data.graph_source import GraphSource, open_graph_source
 
@@ -33,8 +33,7 @@ class GraphsDatasetReader(SourceDatasetReader):
 
     The instances have the fields
 
-    - `nodes` (`ListField` of `TensorField`): the features, and `node_mask` (`TensorField`), which tells nodes from
-      padding;
+    - `nodes` (`NodesField`): the features, and what tells nodes from padding;
     - `adjacency` (`AdjacencyField`): 1 where the row's node is reached by an edge from the column's;
     - `node_labels` (`ListField` of `LabelField` in the namespace "node_labels"), if there are labels: -1 where there
       is none that counts;
@@ -105,14 +104,13 @@ class GraphsDatasetReader(SourceDatasetReader):
 
     def text_to_instance(self, graph: Graph) -> Instance:  # type: ignore[override]
         """The instance of a graph, which `checked_graph` makes."""
-        nodes = ListField([TensorField(torch.from_numpy(node)) for node in graph.nodes])
+        nodes = NodesField(graph.nodes)
         # By who attends, the end of an edge, and to whom.
         attended = {(end, start) for start, end in graph.edges}
         if not self._directed:
             attended.update(graph.edges)
         fields: dict[str, Field] = {
             "nodes": nodes,
-            "node_mask": TensorField(torch.ones(len(graph.nodes), dtype=torch.bool), padding_value=False),
             "adjacency": AdjacencyField(sorted(attended), nodes, padding_value=0),
             "metadata": MetadataField(
                 {"id": graph.graph_id, "node_names": list(graph.names), "num_nodes": len(graph.nodes)}
