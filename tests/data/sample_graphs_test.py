@@ -59,7 +59,9 @@ def test_graphs_are_what_is_promised():
 
 
 def test_labels_are_balanced_and_independent_of_the_node_itself():
-    pairs = Counter((*name.split(), label) for graph in GRAPHS for name, label in zip(graph["names"], graph["labels"]))
+    pairs = Counter(
+        (*name.split(), label) for graph in GRAPHS for name, label in zip(graph["names"], graph["labels"], strict=True)
+    )
     total = pairs.total()
     for label in COLORS:
         assert sum(pairs[key] for key in pairs if key[2] == label) / total == pytest.approx(1 / 4, abs=0.015)
