@@ -1,5 +1,8 @@
-"""What all sources of rows share: slices such as "[:1000]" at the end of their paths, and rows that are generated."""
+"""
+What sources of rows share: slices such as "[:1000]" at the end of their paths, rows that are generated, and lines.
+"""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,3 +84,40 @@ def no_progress_bars() -> Iterator[None]:
     finally:
         if not were_disabled:
             datasets.enable_progress_bars()
+
+
+def json_objects(name: str, path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """
+    The objects of a file of JSON lines, each with its line, counted from 1; blank lines are passed over.
+
+    # Raises
+
+    `ConfigurationError`
+        For a line that is none; it calls the file by its `name`.
+    """
+    for line, text in enumerate(text_lines(name, path), start=1):
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{name}, line {line}: not JSON ({error}): {text.strip()[:200]!r}. Each line is to be one JSON object."
+            ) from error
+        if not isinstance(record, dict):
+            raise ConfigurationError(
+                f"{name}, line {line}: not a JSON object: {text.strip()[:200]!r}. Each line is to be one JSON object."
+            )
+        yield line, record
+
+
+def text_lines(name: str, path: str) -> Iterator[str]:
+    """The lines of a file in UTF-8; a `ConfigurationError` names the line that is not."""
+    # Read as bytes so that a line ends at "\n" only and a line that isn't UTF-8 can be named.
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise ConfigurationError(f"{name}, line {number}: not UTF-8 ({error}).") from error
+            yield text

@@ -6,7 +6,6 @@ package. Whatever the source, its rows end in one memory-mapped Arrow table, so 
 import csv
 import difflib
 import glob
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +20,14 @@ from allennlp.common.util import lazy_groups_of
 from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
 
-from regattn_allennlp.data.source_rows import generate_table, no_progress_bars, select_rows, split_slice
+from regattn_allennlp.data.source_rows import (
+    generate_table,
+    json_objects,
+    no_progress_bars,
+    select_rows,
+    split_slice,
+    text_lines,
+)
 from regattn_allennlp.version import VERSION
 
 # The names of the columns in the order of `RowKind.roles`, as far as the configuration gives them.
@@ -347,19 +353,7 @@ def _missing_header(name: str, path: str, wanted: _Wanted) -> tuple[str, ...] | 
 
 
 def _json_records(name: str, path: str) -> Records:
-    for line, text in enumerate(_lines(name, path), start=1):
-        if not text.strip():
-            continue
-        try:
-            record = json.loads(text)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"{name}, line {line}: not JSON ({error}): {text.strip()[:200]!r}. Each line is to be one JSON object."
-            ) from error
-        if not isinstance(record, dict):
-            raise ConfigurationError(
-                f"{name}, line {line}: not a JSON object: {text.strip()[:200]!r}. Each line is to be one JSON object."
-            )
+    for line, record in json_objects(name, path):
         yield line, dict(_flattened(record))
 
 
@@ -373,12 +367,12 @@ def _flattened(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _csv_rows(name: str, path: str) -> Iterator[tuple[int, list[str]]]:
-    return _table_rows(name, csv.reader(_lines(name, path), strict=True))
+    return _table_rows(name, csv.reader(text_lines(name, path), strict=True))
 
 
 def _tsv_rows(name: str, path: str) -> Iterator[tuple[int, list[str]]]:
     # A quotation mark in SICK's and MultiNLI's files is part of the sentence.
-    return _table_rows(name, csv.reader(_lines(name, path), delimiter="\t", quoting=csv.QUOTE_NONE))
+    return _table_rows(name, csv.reader(text_lines(name, path), delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def _table_rows(name: str, reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -404,17 +398,6 @@ def _table_records(name: str, rows: Iterator[tuple[int, list[str]]], header: Seq
             )
         elif fields:
             yield line, dict(zip(header, fields, strict=True))
-
-
-def _lines(name: str, path: str) -> Iterator[str]:
-    # Read as bytes so that a line ends at "\n" only and a line that isn't UTF-8 can be named.
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise ConfigurationError(f"{name}, line {number}: not UTF-8 ({error}).") from error
-            yield text
 
 
 TABLE_ROWS = {".csv": _csv_rows, ".tsv": _tsv_rows}

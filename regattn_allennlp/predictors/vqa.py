@@ -1,4 +1,3 @@
-import math
 from typing import Any, Optional
 
 import numpy as np
@@ -7,6 +6,7 @@ from allennlp.common.util import JsonDict
 from allennlp.data import Instance
 from allennlp.predictors import Predictor
 
+from regattn_allennlp.data.number_rows import number_rows
 from regattn_allennlp.data.region_features import Regions, checked_boxes
 from regattn_allennlp.predictors.attention_predictor import Answer, AttentionPredictor
 from regattn_allennlp.visualization.attention_map import is_right_to_left
@@ -84,10 +84,10 @@ class VqaPredictor(AttentionPredictor):
             regions = self._dataset_reader.regions_of(image_id)
             given = f"image {image_id}"
         else:
-            features = _numbers("regions", inputs["regions"])
+            features = number_rows("regions", inputs["regions"], "region")
             boxes: Optional[np.ndarray] = None
             if inputs.get("boxes") is not None:
-                boxes = checked_boxes(_numbers("boxes", inputs["boxes"]), len(features), 'wrong "boxes"')
+                boxes = checked_boxes(number_rows("boxes", inputs["boxes"], "region"), len(features), 'wrong "boxes"')
             regions = Regions(features, boxes)
             given = '"regions"'
         dim = regions.features.shape[1]
@@ -96,16 +96,3 @@ class VqaPredictor(AttentionPredictor):
                 f"the features of {given} have the dimension {dim}; the model takes {self._model.region_dim}"
             )
         return regions
-
-
-def _numbers(key: str, rows: Any) -> np.ndarray:
-    """Rows of finite numbers, at least one, all of the same length, in float32."""
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
-        raise ConfigurationError(f'"{key}" must be a list with a list of numbers for each region')
-    for number, row in enumerate(rows):
-        if len(row) != len(rows[0]):
-            raise ConfigurationError(f'"{key}": row {number} has {len(row)} numbers, row 0 has {len(rows[0])}')
-        for value in row:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise ConfigurationError(f'"{key}": row {number} has {value!r} where a finite number is wanted')
-    return np.array(rows, dtype=np.float32)

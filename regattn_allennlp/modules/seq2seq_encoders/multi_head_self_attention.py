@@ -77,6 +77,12 @@ class MultiHeadSelfAttention(Seq2SeqEncoder):
         return False
 
     def forward(self, inputs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.attend(inputs, mask)[0]
+
+    def attend(
+        self, inputs: torch.Tensor, mask: torch.Tensor, pair_mask: Optional[torch.Tensor] = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The output, and the weights of the last layer: see `SelfAttentionLayer.forward`."""
         for layer in self._layers:
-            inputs, _ = layer(inputs, mask)
-        return self._norm(inputs)
+            inputs, weights = layer(inputs, mask, pair_mask)
+        return self._norm(inputs), weights
