@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from regattn_allennlp.comparison.engine import run_trials
 from regattn_allennlp.comparison.report import Failure, Run, VariantResults, write_report
+from regattn_allennlp.comparison.robustness import check_attack
 from regattn_allennlp.comparison.trial_files import (
     FAILURE_NAME,
     FORMAT,
@@ -22,14 +23,16 @@ from regattn_allennlp.comparison.trial_files import (
     read_outcome,
     write_atomically,
 )
-from regattn_allennlp.comparison.variants import Variant, make_variants
+from regattn_allennlp.comparison.variants import Variant, make_variants, parse_block
 from regattn_allennlp.predictors.archives import ARCHIVE_NAME, build_dataset_reader, common_task
 from regattn_allennlp.predictors.entailment import EntailmentPredictor
 
 DESCRIPTION = """\
-Train models that differ in their attention alone, or in their latent alignment, with several seeds each, and say how
-they differ: in what their task is measured by (accuracy, BLEU, perplexity), with a test of significance for each pair,
-in how sparse and structured their attention is, in time. For models of any task, those of one task together.
+Train models that differ in their attention alone, in their latent alignment, or in the regularizer of their
+self-attention, with several seeds each, and say how they differ: in what their task is measured by (accuracy, BLEU,
+perplexity), with a test of significance for each pair, in how sparse and structured their attention is, in how far
+their probabilities can be believed, on data of another kind and under attack if wanted, in time. For models of any
+task, those of one task together.
 
 Four attentions, three seeds each, in the surroundings of one config:
 
@@ -45,6 +48,10 @@ Each latent alignment with each attention, of a model that has both:
 
     --attention softmax --latent-alignment soft --latent-alignment exact \\
         --latent-alignment '{"type": "variational", "estimator": "enumeration"}'
+
+Each alignment regularizer, and none, in the place of each block "alignment_regularizer" in the config's model:
+
+    --alignment-regularizer none --alignment-regularizer '{"type": "mmd", "weight": [0.01, 0.1]}'
 
 Models that are trained already; those whose configs are alike but for the seeds count as one variant:
 
@@ -90,6 +97,13 @@ class CompareAttention(Subcommand):
             help="the same for the configs' latent alignment; each is combined with each attention",
         )
         subparser.add_argument(
+            "--alignment-regularizer",
+            action="append",
+            default=[],
+            metavar="R",
+            help='the same for every "alignment_regularizer" in the configs\' models; "none" stands for having none',
+        )
+        subparser.add_argument(
             "--seeds", type=int, default=3, metavar="N", help="train each variant with the seeds 1 to N"
         )
         subparser.add_argument(
@@ -97,6 +111,11 @@ class CompareAttention(Subcommand):
             metavar="PATH",
             help="anything that the config's dataset reader reads; by default the test_data_path of the first source, "
             "or else its validation_data_path",
+        )
+        subparser.add_argument(
+            "--out-of-domain",
+            metavar="PATH",
+            help="evaluate on these data as well, of another kind: anything that the config's dataset reader reads",
         )
         engine = subparser.add_mutually_exclusive_group()
         engine.add_argument(
@@ -122,6 +141,22 @@ class CompareAttention(Subcommand):
             help="measure comprehensiveness and sufficiency (DeYoung et al. 2020) of the most-attended words, on the "
             "first N test items (1000 if N is left out); of textual entailment",
         )
+        subparser.add_argument(
+            "--attack",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="replace words of the hypothesis to change the label, and see how often that succeeds: synonym-swap, "
+            'hotflip, or a block in JSON such as {"type": "hotflip", "max_swaps": 1}; may be given several times; of '
+            "textual entailment",
+        )
+        subparser.add_argument(
+            "--attacked-items",
+            type=int,
+            default=200,
+            metavar="N",
+            help="attack the first N test items, those of them that are right (default = 200)",
+        )
         subparser.add_argument("--batch-size", type=int, default=64, metavar="N", help="of the evaluation")
         subparser.add_argument(
             "-o", "--overrides", default="", help="change all configs, as in `allennlp train`: a JSON object"
@@ -134,7 +169,8 @@ class CompareAttention(Subcommand):
 
 
 def compare_attention(arguments: argparse.Namespace) -> None:
-    for name, least in {"seeds": 1, "workers": 1, "batch_size": 1, "faithfulness": 0}.items():
+    least_values = {"seeds": 1, "workers": 1, "batch_size": 1, "faithfulness": 0, "attacked_items": 1}
+    for name, least in least_values.items():
         value = getattr(arguments, name)
         if value is not None and value < least:
             raise ConfigurationError(f"--{name.replace('_', '-')} must be {least} or more, but is {value}")
@@ -146,6 +182,7 @@ def compare_attention(arguments: argparse.Namespace) -> None:
         range(1, arguments.seeds + 1),
         arguments.overrides,
         folder,
+        arguments.alignment_regularizer,
     )
     task = common_task({variant.source: variant.config for variant in variants})
     if arguments.faithfulness and not issubclass(task.predictor, EntailmentPredictor):
@@ -153,12 +190,19 @@ def compare_attention(arguments: argparse.Namespace) -> None:
             "--faithfulness removes words of a premise and a hypothesis: it is not for the task "
             f'"{task.predictor_name}".'
         )
+    attacks = parse_attacks(arguments.attack)
+    if attacks and not issubclass(task.predictor, EntailmentPredictor):
+        raise ConfigurationError(
+            f'--attack replaces words of a hypothesis: it is not for the task "{task.predictor_name}".'
+        )
     test_data = arguments.test_data or default_test_data(variants)
     check_test_data(variants[0].config, test_data)
+    if arguments.out_of_domain:
+        check_test_data(variants[0].config, arguments.out_of_domain)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            failures = _compare(arguments, variants, test_data, folder)
+            failures = _compare(arguments, variants, test_data, attacks, folder)
     except Timeout as error:
         raise ConfigurationError(
             f"Another comparison is at work in {folder}: wait for it, or choose another -s."
@@ -168,9 +212,22 @@ def compare_attention(arguments: argparse.Namespace) -> None:
 
 
 def _compare(
-    arguments: argparse.Namespace, variants: Sequence[Variant], test_data: str, folder: Path
+    arguments: argparse.Namespace,
+    variants: Sequence[Variant],
+    test_data: str,
+    attacks: Sequence[dict[str, Any]],
+    folder: Path,
 ) -> list[Failure]:
-    identified_test_data = identify(test_data)
+    evaluation = {
+        "test_data": identify(test_data),
+        "out_of_domain": identify(arguments.out_of_domain) if arguments.out_of_domain else None,
+        "batch_size": arguments.batch_size,
+        "num_faithfulness_items": arguments.faithfulness,
+        "attacks": attacks,
+        "num_attacked_items": arguments.attacked_items if attacks else 0,
+        # A table that was changed is another attack.
+        "synonyms": [identify(attack["synonyms"]) for attack in attacks if attack.get("synonyms")],
+    }
     requests: dict[Path, dict[str, Any]] = {}
     # Seed by seed: all variants meet the same conditions on the machine, and a mistake in one shows early.
     for trial in sorted(
@@ -180,9 +237,7 @@ def _compare(
             "format": FORMAT,
             "config": trial.config,
             "archive": trial.archive and identify(trial.archive),
-            "test_data": identified_test_data,
-            "batch_size": arguments.batch_size,
-            "num_faithfulness_items": arguments.faithfulness,
+            **evaluation,
             "include_package": arguments.include_package,
         }
     waiting = []
@@ -194,7 +249,9 @@ def _compare(
 
     def report() -> list[Failure]:
         results, failures = collect(variants, requests, folder)
-        write_report(folder, test_data, results, failures)
+        write_report(
+            folder, test_data, results, failures, arguments.out_of_domain, attacks, evaluation["num_attacked_items"]
+        )
         return failures
 
     failures = report()
@@ -208,6 +265,19 @@ def _compare(
     print((folder / "comparison.md").read_text(encoding="utf-8"))
     print(f"Written to {folder}: comparison.md, comparison.csv, comparison.json")
     return failures
+
+
+def parse_attacks(arguments: Sequence[str]) -> list[dict[str, Any]]:
+    """
+    The blocks of `--attack`. Each is checked: a mistake must not show after the training alone. An attack may be there
+    once, for its metrics are named by its type.
+    """
+    attacks = [block for argument in arguments for block in parse_block("--attack", argument)]
+    for attack in attacks:
+        check_attack(attack)
+        if [other["type"] for other in attacks].count(attack["type"]) > 1:
+            raise ConfigurationError(f"--attack {attack['type']} is given twice; give one block of it.")
+    return attacks
 
 
 def default_test_data(variants: Sequence[Variant]) -> str:

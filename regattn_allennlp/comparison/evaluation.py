@@ -3,9 +3,10 @@
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -18,13 +19,27 @@ from allennlp.models import Model
 from allennlp.nn.util import move_to_device
 from tqdm import tqdm
 
-from regattn_allennlp.comparison.calibration import expected_calibration_error
+from regattn_allennlp.comparison.calibration import expected_calibration_error, negative_log_likelihood, pavpu
 from regattn_allennlp.comparison.faithfulness import faithfulness
+from regattn_allennlp.comparison.robustness import robustness
 from regattn_allennlp.models import AttentionModel
+
+# What is measured of the labels' probabilities.
+PROBABILITY_METRICS = ("negative_log_likelihood", "expected_calibration_error", "pavpu")
+
+# Begins the names of what is measured on the second data.
+OUT_OF_DOMAIN = "out_of_domain_"
 
 
 def evaluate(
-    model: Model, reader: DatasetReader, test_data: str, batch_size: int = 64, num_faithfulness_items: int = 0
+    model: Model,
+    reader: DatasetReader,
+    test_data: str,
+    batch_size: int = 64,
+    num_faithfulness_items: int = 0,
+    out_of_domain: Optional[str] = None,
+    attacks: Sequence[dict[str, Any]] = (),
+    num_attacked_items: int = 0,
 ) -> dict[str, Any]:
     """
     Evaluates an `AttentionModel`, whatever its task.
@@ -35,15 +50,23 @@ def evaluate(
         What the reader reads.
     num_faithfulness_items : `int`, optional (default = `0`)
         On how many of the first items comprehensiveness and sufficiency are measured; of textual entailment.
+    out_of_domain : `str`, optional (default = `None`)
+        More of what the reader reads, of another kind.
+    attacks : `Sequence[Dict[str, Any]]`, optional (default = `()`)
+        See `robustness`; of textual entailment.
+    num_attacked_items : `int`, optional (default = `0`)
+        On how many of the first items they are tried.
 
     # Returns
 
     `Dict[str, Any]`
         "metrics": the model's own; "zeros", the mean of all directions'; "loss" in nats, the mean over items, or, of a
-        model that reports its perplexity, the logarithm of that; "expected_calibration_error" of textual entailment;
-        and what `faithfulness` gives. "compared_metrics" and "attention_directions": the model's. "item_scores": a
-        number for each item, of the first of "compared_metrics". "items": the same for the same items in the same
-        order, with the same that is right, scored by the same metric.
+        model that reports its perplexity, the logarithm of that; of a model whose output has "label_probs"
+        "negative_log_likelihood", "expected_calibration_error" and "pavpu"; of the data `out_of_domain` what the
+        model is compared by and these, as "out_of_domain_accuracy" and so on; and what `faithfulness` and
+        `robustness` give. "compared_metrics" and "attention_directions": the model's. "item_scores": a number for
+        each item, of the first of "compared_metrics". "items": the same for the same items in the same order, with
+        the same that is right, scored by the same metric.
 
     # Raises
 
@@ -53,15 +76,42 @@ def evaluate(
     """
     if not isinstance(model, AttentionModel):
         raise ConfigurationError(f"{type(model).__name__} is no AttentionModel: it does not say what is compared.")
-    instances = list(tqdm(reader.read(test_data), desc="reading the test data"))
-    _check_instances(instances, model, test_data)
+    instances = _read(model, reader, test_data)
+    metrics, scores = _measure(model, instances, test_data, batch_size)
+    if out_of_domain is not None:
+        others, _ = _measure(model, _read(model, reader, out_of_domain), out_of_domain, batch_size)
+        kept = [name for name in (*model.compared_metrics, "loss", *PROBABILITY_METRICS) if name in others]
+        metrics.update({f"{OUT_OF_DOMAIN}{name}": others[name] for name in kept})
+    if num_faithfulness_items:
+        metrics.update(faithfulness(model, instances[:num_faithfulness_items], batch_size=batch_size))
+    if attacks:
+        metrics.update(robustness(model, reader, instances[:num_attacked_items], attacks, batch_size))
+    return {
+        "metrics": sanitize(metrics),
+        "compared_metrics": list(model.compared_metrics),
+        "attention_directions": list(model.attention_directions),
+        "item_scores": scores,
+        "items": _digest(instances, model.compared_metrics[0]),
+    }
+
+
+def _read(model: Model, reader: DatasetReader, path: str) -> list[Instance]:
+    instances = list(tqdm(reader.read(path), desc=f"reading {path}"))
+    _check_instances(instances, model, path)
+    return instances
+
+
+def _measure(
+    model: AttentionModel, instances: list[Instance], test_data: str, batch_size: int
+) -> tuple[dict[str, float], list[float]]:
+    """The metrics that need the items as they are alone, and the items' scores."""
     loader = SimpleDataLoader(instances, batch_size, vocab=model.vocab)
     device = next(model.parameters()).device
     model.eval()
     model.get_metrics(reset=True)
     scores: list[float] = []
     total_loss = 0.0
-    probabilities, labels = [], []
+    probabilities, log_probabilities, labels = [], [], []
     with torch.no_grad():
         for batch in tqdm(loader, desc="evaluating"):
             output = model(**move_to_device(batch, device))
@@ -70,8 +120,9 @@ def evaluate(
             of_batch = output["item_scores"].double().tolist()
             scores += of_batch
             total_loss += float(output["loss"]) * len(of_batch)
-            if "label_probs" in output:
+            if "label_probs" in output and batch["label"].dim() == 1:
                 probabilities.append(output["label_probs"].double().cpu().numpy())
+                log_probabilities.append(_log_probabilities(output))
                 labels.append(batch["label"].cpu().numpy())
     metrics = model.get_metrics(reset=True)
     zeros = [f"{direction}_zeros" for direction in model.attention_directions]
@@ -83,18 +134,22 @@ def evaluate(
     # A perplexity is of words, of which a batch's items have different numbers.
     metrics["loss"] = math.log(metrics["perplexity"]) if "perplexity" in metrics else total_loss / len(instances)
     if probabilities:
-        metrics["expected_calibration_error"] = expected_calibration_error(
-            np.concatenate(probabilities), np.concatenate(labels)
+        of_items, right = np.concatenate(probabilities), np.concatenate(labels)
+        values = (
+            negative_log_likelihood(np.concatenate(log_probabilities), right),
+            expected_calibration_error(of_items, right),
+            pavpu(of_items, right),
         )
-    if num_faithfulness_items:
-        metrics.update(faithfulness(model, instances[:num_faithfulness_items], batch_size=batch_size))
-    return {
-        "metrics": sanitize(metrics),
-        "compared_metrics": list(model.compared_metrics),
-        "attention_directions": list(model.attention_directions),
-        "item_scores": scores,
-        "items": _digest(instances, model.compared_metrics[0]),
-    }
+        metrics.update(zip(PROBABILITY_METRICS, values, strict=True))
+    return metrics, scores
+
+
+def _log_probabilities(output: dict[str, Any]) -> np.ndarray:
+    """Up to a constant for each item; of the logits, if there are any, for a small probability is rounded to 0."""
+    if "label_logits" in output:
+        return output["label_logits"].double().cpu().numpy()
+    probabilities = output["label_probs"]
+    return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).double().log().cpu().numpy()
 
 
 def _check_instances(instances: list[Instance], model: Model, test_data: str) -> None:

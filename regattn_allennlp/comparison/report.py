@@ -15,12 +15,14 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
+from regattn_allennlp.comparison.evaluation import OUT_OF_DOMAIN
 from regattn_allennlp.comparison.figures import (
     VariantFigures,
     draw_scores,
     draw_scores_against_sparsity,
     draw_training_curves,
 )
+from regattn_allennlp.comparison.robustness import metric_prefix
 from regattn_allennlp.comparison.significance import NUM_DRAWS, holm_correction, paired_sign_flip_test
 from regattn_allennlp.comparison.trial_files import write_atomically
 from regattn_allennlp.comparison.variants import Variant
@@ -29,13 +31,21 @@ from regattn_allennlp.version import VERSION
 
 FAITHFULNESS = ("comprehensiveness", "random_comprehensiveness", "sufficiency", "random_sufficiency")
 
+# The columns of the table on the labels' probabilities: the metric, its heading, its decimals.
+PROBABILITY_COLUMNS = [
+    ("negative_log_likelihood", "NLL (nats)", 4),
+    ("expected_calibration_error", "ECE", 4),
+    ("pavpu", "PAvPU", 4),
+]
+
+# The same for each attack.
+ATTACK_COLUMNS = [("accuracy", "accuracy", 4), ("success", "success", 4), ("changed_words", "words changed", 2)]
+
 TIME_RATIO = "seconds_per_epoch_ratio"
 
-# The columns of the first table after the metrics that the models are compared by, as far as there are such numbers:
-# the metric, its heading, its decimals.
+# The columns of the first table after the metrics that the models are compared by, as far as there are such numbers.
 MAIN_COLUMNS = [
     ("loss", "loss (nats)", 4),
-    ("expected_calibration_error", "ECE", 4),
     ("zeros", "weights that are 0", 3),
     ("seconds_per_epoch", "seconds per epoch", 1),
     (TIME_RATIO, "time ratio", 2),
@@ -86,9 +96,18 @@ class VariantResults:
 
 
 def write_report(
-    folder: Path, test_data: str, results: Sequence[VariantResults], failures: Sequence[Failure]
+    folder: Path,
+    test_data: str,
+    results: Sequence[VariantResults],
+    failures: Sequence[Failure],
+    out_of_domain: Optional[str] = None,
+    attacks: Sequence[dict[str, Any]] = (),
+    num_attacked_items: int = 0,
 ) -> dict[str, Any]:
-    """Writes all files of the report, from what trials have ended so far, and returns what comparison.json holds."""
+    """
+    Writes all files of the report, from what trials have ended so far, and returns what comparison.json holds. The
+    last three are what the models were evaluated by besides: see `evaluate`.
+    """
     present = [result for result in results if result.runs]
     runs = [run for result in present for run in result.runs]
     summaries = [result.summary() for result in present]
@@ -96,6 +115,9 @@ def write_report(
     report = {
         "versions": {"regattn_allennlp": VERSION, "torch": torch.__version__, "python": platform.python_version()},
         "test_data": test_data,
+        "out_of_domain": out_of_domain,
+        "attacks": list(attacks),
+        "num_attacked_items": num_attacked_items,
         "num_items": len(runs[0].item_scores) if runs else 0,
         "compared_metrics": list(dict.fromkeys(name for run in runs for name in run.compared_metrics)),
         "attention_directions": list(dict.fromkeys(way for run in runs for way in run.attention_directions)),
@@ -105,6 +127,7 @@ def write_report(
                 "source": result.variant.source,
                 "attention": result.variant.attention,
                 "latent_alignment": result.variant.latent_alignment,
+                "alignment_regularizer": result.variant.alignment_regularizer,
                 "summary": summary,
                 "runs": [{"seed": run.seed, "model": run.model, "metrics": run.metrics} for run in result.runs],
             }
@@ -155,7 +178,7 @@ def _csv(report: dict[str, Any]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["variant", "source", "attention", "latent_alignment", "runs", "seeds"]
+        ["variant", "source", "attention", "latent_alignment", "alignment_regularizer", "runs", "seeds"]
         + [heading for name in metrics for heading in (name, f"{name}_standard_deviation")]
     )
     for variant in report["variants"]:
@@ -164,6 +187,7 @@ def _csv(report: dict[str, Any]) -> str:
             variant["source"],
             json.dumps(variant["attention"]),
             variant["latent_alignment"] and json.dumps(variant["latent_alignment"]),
+            variant["alignment_regularizer"] and json.dumps(variant["alignment_regularizer"]),
             len(variant["runs"]),
             " ".join(str(run["seed"]) for run in variant["runs"]),
         ]
@@ -220,20 +244,12 @@ def _results(report: dict[str, Any]) -> list[str]:
     variants = report["variants"]
     summaries = [variant["summary"] for variant in variants]
     metric = report["compared_metrics"][0]
-    columns = [(name, name, _decimals(summaries, name)) for name in report["compared_metrics"]] + MAIN_COLUMNS
-    columns = [column for column in columns if any(column[0] in summary for summary in summaries)]
+    compared = [(name, name, _decimals(summaries, name)) for name in report["compared_metrics"]]
     parts = [
         f"Test data: `{report['test_data']}`, {report['num_items']} items. Mean ± standard deviation over the runs, "
         "which differ in their seeds; the seconds are the median epoch's, with its validation, and the time ratio is "
         "to the first variant's.",
-        _table(
-            ["variant", "runs", *(heading for _, heading, _ in columns)],
-            [
-                [variant["name"], str(len(variant["runs"]))]
-                + [_mean_and_deviation(variant["summary"].get(name), decimals) for name, _, decimals in columns]
-                for variant in variants
-            ],
-        ),
+        _variant_table(variants, compared + MAIN_COLUMNS, with_runs=True),
     ]
     if report["differences"]:
         parts += [
@@ -263,21 +279,64 @@ def _results(report: dict[str, Any]) -> list[str]:
             ],
         ),
     ]
-    if any(name in variant["summary"] for variant in variants for name in FAITHFULNESS):
+    if any(name in summary for summary in summaries for name, _, _ in PROBABILITY_COLUMNS):
+        parts += [
+            "## Calibration and uncertainty",
+            "NLL: the mean of -log p(the right label), in nats. ECE: the expected calibration error, 15 bins (Guo et "
+            "al. 2017). PAvPU: the fraction of the items for which the model is right and certain or wrong and "
+            "uncertain (Mukhoti & Gal 2018), where it is certain if the entropy of its probabilities is at most half "
+            "of that of all labels alike. Low is good, of PAvPU high.",
+            _variant_table(variants, PROBABILITY_COLUMNS),
+        ]
+    if report["out_of_domain"] is not None:
+        columns = [*compared, ("loss", "loss (nats)", 4), *PROBABILITY_COLUMNS]
+        parts += [
+            "## Out of domain",
+            f"The same models, measured on `{report['out_of_domain']}`.",
+            _variant_table(
+                variants, [(f"{OUT_OF_DOMAIN}{name}", heading, decimals) for name, heading, decimals in columns]
+            ),
+        ]
+    if report["attacks"]:
+        prefixes = [metric_prefix(attack) for attack in report["attacks"]]
+        parts += [
+            "## Robustness",
+            f"Words of the hypothesis are replaced to change the label, in the first {report['num_attacked_items']} "
+            "items at most. Accuracy: of all of these, under attack. Success: the fraction of those right before "
+            "whose label changes; a robust model's is low. Words changed: where it succeeds, on average.",
+            _variant_table(
+                variants,
+                [
+                    (f"{prefix}_{name}", f"{prefix.replace('_', ' ')}: {heading}", decimals)
+                    for prefix in prefixes
+                    for name, heading, decimals in ATTACK_COLUMNS
+                ],
+            ),
+        ]
+    if any(name in summary for summary in summaries for name in FAITHFULNESS):
         parts += [
             "## Faithfulness",
             "How much less probable the predicted label is without the most-attended words (comprehensiveness: high "
             "is faithful), and with them alone (sufficiency: low is faithful); beside each, the same for words drawn "
             "at random (DeYoung et al. 2020).",
-            _table(
-                ["variant", *(name.replace("_", " ") for name in FAITHFULNESS)],
-                [
-                    [variant["name"], *(_mean_and_deviation(variant["summary"].get(name), 4) for name in FAITHFULNESS)]
-                    for variant in variants
-                ],
-            ),
+            _variant_table(variants, [(name, name.replace("_", " "), 4) for name in FAITHFULNESS]),
         ]
     return parts
+
+
+def _variant_table(
+    variants: Sequence[dict[str, Any]], columns: Sequence[tuple[str, str, int]], with_runs: bool = False
+) -> str:
+    """A row for each variant; of the columns, a metric, its heading and its decimals, those there are numbers for."""
+    columns = [column for column in columns if any(column[0] in variant["summary"] for variant in variants)]
+    return _table(
+        ["variant", *(["runs"] if with_runs else []), *(heading for _, heading, _ in columns)],
+        [
+            [variant["name"], *([str(len(variant["runs"]))] if with_runs else [])]
+            + [_mean_and_deviation(variant["summary"].get(name), decimals) for name, _, decimals in columns]
+            for variant in variants
+        ],
+    )
 
 
 def _decimals(summaries: Sequence[dict[str, dict[str, Any]]], name: str) -> int:

@@ -16,7 +16,7 @@ MODEL_NAME = "model"
 LOG_NAME = "log.txt"
 
 # What an outcome holds has changed so many times: one of another format is evaluated anew.
-FORMAT = 2
+FORMAT = 3
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -83,6 +83,9 @@ def run(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
         request["test_data"]["path"],
         request["batch_size"],
         request["num_faithfulness_items"],
+        out_of_domain=request["out_of_domain"] and request["out_of_domain"]["path"],
+        attacks=request["attacks"],
+        num_attacked_items=request["num_attacked_items"],
     )
     return {"request": request, "curve": training_curve(curve_folder), **evaluation}
 

@@ -1,15 +1,16 @@
 """
-What a comparison compares: variants, which differ in the attention or in the latent alignment, and their trials, which
-differ in the seed.
+What a comparison compares: variants, which differ in the attention, in the latent alignment or in the alignment
+regularizer, and their trials, which differ in the seed.
 """
 
+import copy
 import hashlib
 import inspect
 import itertools
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -24,6 +25,11 @@ from regattn_allennlp.predictors.archives import read_config, task_of
 SEED_KEYS = ("random_seed", "numpy_seed", "pytorch_seed")
 # What a folder's name may hold of a variant's.
 MAX_FOLDER_NAME_LENGTH = 60
+
+# The key of an alignment regularizer's block, of self-attention anywhere in a model.
+REGULARIZER_KEY = "alignment_regularizer"
+# The word that stands for having no regularizer.
+NO_REGULARIZER = "none"
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,8 @@ class Trial:
 @dataclass(frozen=True)
 class Variant:
     """
-    A config, whose attention and latent alignment name it, with one or several seeds; `source` is where the config is
-    from.
+    A config, whose attention, latent alignment and alignment regularizer name it, with one or several seeds; `source`
+    is where the config is from.
     """
 
     name: str
@@ -72,12 +78,18 @@ class Variant:
     def latent_alignment(self) -> Optional[dict[str, Any]]:
         return self.config["model"].get("latent_alignment")
 
+    @property
+    def alignment_regularizer(self) -> Any:
+        """The block of the model's self-attentions, or `None`; of those that differ a list, in the config's order."""
+        blocks = regularizers_of(self.config["model"])
+        return blocks if len(blocks) > 1 else next(iter(blocks), None)
+
 
 def parse_block(option: str, argument: str) -> list[dict[str, Any]]:
     """
-    The blocks that an argument of the option, `--attention` or `--latent-alignment`, stands for: a name, "softmax"; a
-    block, {"type": "fusedmax", "lam": 0.2}; or a block with lists of numbers in the place of numbers, which stands for
-    a block of each combination.
+    The blocks that an argument of the option, such as `--attention`, stands for: a name, "softmax"; a block,
+    {"type": "fusedmax", "lam": 0.2}; or a block with lists of numbers in the place of numbers, which stands for a
+    block of each combination.
     """
     if not argument.lstrip().startswith("{"):
         argument = json.dumps({"type": argument.strip()})
@@ -107,9 +119,51 @@ def block_name(block: dict[str, Any]) -> str:
 
 
 def variant_name(model: dict[str, Any]) -> str:
-    """ "softmax, exact": the attention and, if there is one, the latent alignment of a config's block "model"."""
+    """
+    "softmax, exact" and "softmax, mmd weight=0.1": the attention of a config's block "model" and, if there are any,
+    its latent alignment and its alignment regularizers; "softmax, no alignment regularizer" where the place of one is
+    there and empty.
+    """
+    names = [block_name(model["attention"])]
     alignment = model.get("latent_alignment")
-    return block_name(model["attention"]) + ("" if alignment is None else f", {block_name(alignment)}")
+    if alignment is not None:
+        names.append(block_name(alignment))
+    regularizers = regularizers_of(model)
+    if regularizers:
+        names.append(
+            " and ".join("no alignment regularizer" if block is None else block_name(block) for block in regularizers)
+        )
+    return ", ".join(names)
+
+
+def regularizers_of(model: Any) -> list[Optional[dict[str, Any]]]:
+    """The blocks at the key "alignment_regularizer" anywhere in a block, each once, in its order; `None` for null."""
+    distinct: list[Optional[dict[str, Any]]] = []
+    for block in _find_regularizers(model):
+        if block not in distinct:
+            distinct.append(block)
+    return distinct
+
+
+def _find_regularizers(part: Any) -> Iterator[Optional[dict[str, Any]]]:
+    values = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    for key, value in values:
+        if key == REGULARIZER_KEY:
+            yield value
+        else:
+            yield from _find_regularizers(value)
+
+
+def replace_regularizers(part: Any, block: Optional[dict[str, Any]]) -> Any:
+    """A copy of a config's part with the block in the place of each that `regularizers_of` finds."""
+    if isinstance(part, list):
+        return [replace_regularizers(value, block) for value in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        key: copy.deepcopy(block) if key == REGULARIZER_KEY else replace_regularizers(value, block)
+        for key, value in part.items()
+    }
 
 
 def make_variants(
@@ -119,10 +173,11 @@ def make_variants(
     seeds: Sequence[int],
     overrides: str,
     folder: Path,
+    alignment_regularizers: Sequence[str] = (),
 ) -> list[Variant]:
     """
-    The variants of all combinations of configs, attentions and latent alignments, and of the archives; those archives
-    are one variant whose configs are alike but for the seeds.
+    The variants of all combinations of configs, attentions, latent alignments and alignment regularizers, and of the
+    archives; those archives are one variant whose configs are alike but for the seeds.
 
     # Parameters
 
@@ -136,18 +191,21 @@ def make_variants(
         As of `allennlp train`; for the configs.
     folder : `Path`
         Of the comparison; each trial gets a folder in it, by what it trains: another config is another folder.
+    alignment_regularizers : `Sequence[str]`, optional (default = `()`)
+        As the attentions, or "none"; each stands in the place of every block "alignment_regularizer" in a model.
 
     # Raises
 
     `ConfigurationError`
         For a source that cannot be read, overrides that do not fit, variants that are the same; for latent alignments
-        where a model takes none.
+        or alignment regularizers where a model takes none.
     """
-    given = {
+    given: dict[str, list[Optional[dict[str, Any]]]] = {
         "attention": [block for argument in attentions for block in parse_block("--attention", argument)],
         "latent_alignment": [
             block for argument in latent_alignments for block in parse_block("--latent-alignment", argument)
         ],
+        REGULARIZER_KEY: [block for argument in alignment_regularizers for block in _parse_regularizer(argument)],
     }
     # Of each combination what stands in the place of the model's own; a block as a whole.
     replacements = [
@@ -165,8 +223,10 @@ def make_variants(
             config = _read_config(source, overrides)
             if given["latent_alignment"]:
                 _check_takes_alignment(source, config)
+            if given[REGULARIZER_KEY]:
+                _check_takes_regularizer(source, config)
             configs += [
-                (source, {**config, "model": {**config["model"], **replacement}}) for replacement in replacements
+                (source, {**config, "model": _replaced(config["model"], replacement)}) for replacement in replacements
             ]
     for name, blocks_of_option in given.items():
         if blocks_of_option and not configs:
@@ -226,6 +286,29 @@ def _check_takes_alignment(source: str, config: dict[str, Any]) -> None:
             f"--latent-alignment: the model of {source}, {config['model']['type']}, takes none; it is for models that "
             "predict from what they attend to, such as attentional_seq2seq and attentional_vqa."
         )
+
+
+def _check_takes_regularizer(source: str, config: dict[str, Any]) -> None:
+    if not any(True for _ in _find_regularizers(config["model"])):
+        raise ConfigurationError(
+            f'--alignment-regularizer: the "model" of {source} has no key "{REGULARIZER_KEY}". It stands in the block '
+            f'of a layer of self-attention, as model.encoder.{REGULARIZER_KEY}, and may be null: "none" is then what '
+            "the config has."
+        )
+
+
+def _parse_regularizer(argument: str) -> list[Optional[dict[str, Any]]]:
+    if argument.strip() == NO_REGULARIZER:
+        return [None]
+    return [*parse_block("--alignment-regularizer", argument)]
+
+
+def _replaced(model: dict[str, Any], replacement: dict[str, Any]) -> dict[str, Any]:
+    """The block "model" with others in the place of some of its blocks, by their names."""
+    own = {name: block for name, block in replacement.items() if name != REGULARIZER_KEY}
+    if REGULARIZER_KEY in replacement:
+        model = replace_regularizers(model, replacement[REGULARIZER_KEY])
+    return {**model, **own}
 
 
 def _without_seeds(config: dict[str, Any]) -> str:

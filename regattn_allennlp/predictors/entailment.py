@@ -1,5 +1,7 @@
+import numpy as np
 from allennlp.common.util import JsonDict
 from allennlp.data import Instance
+from allennlp.data.fields import LabelField
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.predictors.attention_predictor import Answer, AttentionPredictor
@@ -31,3 +33,12 @@ class EntailmentPredictor(AttentionPredictor):
 
     def to_instance(self, inputs: JsonDict) -> Instance:
         return self._dataset_reader.text_to_instance(inputs["premise"], inputs["hypothesis"])
+
+    def predictions_to_labeled_instances(self, instance: Instance, outputs: JsonDict) -> list[Instance]:
+        """
+        A copy of the instance with the most probable label of "label_probs" as its label: what AllenNLP's attackers
+        and interpreters ask for. The target of an attack may thus be {"label_probs": [0, 0, 1]}.
+        """
+        labeled = instance.duplicate()
+        labeled.add_field("label", LabelField(int(np.argmax(outputs["label_probs"])), skip_indexing=True))
+        return [labeled]

@@ -1,10 +1,13 @@
+import math
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from regattn_allennlp.comparison.calibration import expected_calibration_error
+from regattn_allennlp.comparison.calibration import expected_calibration_error, negative_log_likelihood, pavpu
 
 
 def two_labels(confidences) -> np.ndarray:
@@ -54,3 +57,60 @@ def test_the_definition(data, num_items, num_labels, num_bins):
             confidence = sum(max(probabilities[i]) for i in inside)
             expected += len(inside) / num_items * abs(accuracy / len(inside) - confidence / len(inside))
     assert expected_calibration_error(probabilities, labels, num_bins) == pytest.approx(expected, abs=1e-12)
+
+
+def test_negative_log_likelihood_by_hand():
+    probabilities = np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.0, 1.0, 0.0]])
+    labels = np.array([1, 2, 1])
+    with np.errstate(divide="ignore"):
+        logarithms = np.log(probabilities)
+    expected = (math.log(4) - math.log(0.8) + 0) / 3
+    assert negative_log_likelihood(logarithms, labels) == pytest.approx(expected)
+    # Logits do: a constant for each item makes no difference, however large.
+    shifted = logarithms[:2] + np.array([[1000.0], [-1000.0]])
+    assert negative_log_likelihood(shifted, labels[:2]) == pytest.approx((math.log(4) - math.log(0.8)) / 2)
+    assert negative_log_likelihood(logarithms[2:], np.array([0])) == math.inf
+    # And small probabilities are not lost in rounding.
+    assert negative_log_likelihood(np.array([[0.0, -800.0]], dtype=np.float32), np.array([1])) == pytest.approx(800)
+
+
+@given(data=st.data(), num_items=st.integers(1, 30), num_labels=st.integers(2, 4))
+def test_negative_log_likelihood_is_pytorchs_cross_entropy(data, num_items, num_labels):
+    logits = data.draw(hnp.arrays(np.float64, (num_items, num_labels), elements=st.floats(-50, 50)))
+    labels = data.draw(hnp.arrays(np.int64, num_items, elements=st.integers(0, num_labels - 1)))
+    expected = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item()
+    assert negative_log_likelihood(logits, labels) == pytest.approx(expected, abs=1e-9)
+
+
+def test_pavpu_by_hand():
+    # Of two labels half of the greatest entropy is 0.3466: that of 0.9 is 0.3251, that of 0.88 is 0.3669.
+    probabilities = two_labels([1.0, 0.9, 0.88, 0.5, 0.9, 0.6, 0.95])
+    labels = np.array([0, 0, 0, 0, 1, 1, 1])
+    # Right and certain: 2. Right and uncertain: 2. Wrong and certain: 2 (the fifth and the last). Wrong and
+    # uncertain: 1.
+    assert pavpu(probabilities, labels) == pytest.approx((2 + 1) / 7)
+    # Certain of everything: the accuracy. Of nothing: the rest.
+    assert pavpu(probabilities, labels, threshold=math.log(2) + 1e-9) == pytest.approx(4 / 7)
+    assert pavpu(probabilities[1:], labels[1:], threshold=0) == pytest.approx(3 / 6)
+
+
+def test_pavpu_at_the_threshold_is_certain():
+    # An entropy of exactly 0.
+    assert pavpu(two_labels([1.0, 1.0]), np.array([0, 1]), threshold=0) == 0.5
+
+
+@given(data=st.data(), num_items=st.integers(1, 40), num_labels=st.integers(2, 4), fraction=st.floats(0.05, 0.95))
+def test_pavpu_by_counting(data, num_items, num_labels, fraction):
+    scores = data.draw(hnp.arrays(np.float64, (num_items, num_labels), elements=st.integers(0, 20)))
+    scores[:, 0] += 1
+    labels = data.draw(hnp.arrays(np.int64, num_items, elements=st.integers(0, num_labels - 1)))
+    probabilities = scores / scores.sum(axis=1, keepdims=True)
+    counts = {(right, certain): 0 for right in (True, False) for certain in (True, False)}
+    # No entropy of such fractions is this number.
+    threshold = fraction * math.log(num_labels) + 1e-7 * math.pi
+    for row, label in zip(probabilities.tolist(), labels, strict=True):
+        entropy = sum(-p * math.log(p) for p in row if p)
+        counts[row.index(max(row)) == label, entropy <= threshold] += 1
+    expected = (counts[True, True] + counts[False, False]) / num_items
+    assert pavpu(probabilities, labels, threshold) == pytest.approx(expected)
+    assert 0 <= pavpu(probabilities, labels) <= 1

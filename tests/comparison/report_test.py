@@ -129,3 +129,55 @@ def test_the_metrics_are_those_that_the_models_are_compared_by(tmp_path):
         rows = list(csv.DictReader(file))
     assert [json.loads(row["latent_alignment"])["type"] for row in rows] == ["soft", "exact"]
     assert [float(row["seconds_per_epoch_ratio"]) for row in rows] == [1, 2]
+
+
+def test_further_numbers_have_tables_of_their_own(tmp_path):
+    measured = results()[:2]
+    for number, result in enumerate(measured):
+        for run in result.runs:
+            run.metrics.update({
+                "negative_log_likelihood": 0.5, "expected_calibration_error": 0.125, "pavpu": 0.75,
+                "out_of_domain_accuracy": 0.25 + number, "out_of_domain_loss": 2.0, "out_of_domain_pavpu": 0.375,
+                "synonym_swap_accuracy": 0.3, "hotflip_accuracy": 0.1, "hotflip_success": 0.9,
+            })  # fmt: skip
+    measured[0].runs[0].metrics.update({"synonym_swap_success": 0.2, "synonym_swap_changed_words": 1.5})
+    attacks = [{"type": "synonym-swap"}, {"type": "hotflip", "max_swaps": 1}]
+    report = write_report(tmp_path, "test.jsonl", measured, [], "other.tsv", attacks, 50)
+    assert (report["out_of_domain"], report["attacks"], report["num_attacked_items"]) == ("other.tsv", attacks, 50)
+    text = (tmp_path / "comparison.md").read_text()
+    main, rest = text.split("## Calibration and uncertainty")
+    calibration, rest = rest.split("## Out of domain")
+    out_of_domain, robustness = rest.split("## Robustness")
+    assert "ECE" not in main and "synonym" not in main
+    assert "| variant | NLL (nats) | ECE | PAvPU |" in calibration
+    assert "| softmax | 0.5000 ± 0.0000 | 0.1250 ± 0.0000 | 0.7500 ± 0.0000 |" in calibration
+    # No columns for what was not measured.
+    assert "`other.tsv`" in out_of_domain and "| variant | accuracy | loss (nats) | PAvPU |" in out_of_domain
+    assert "| fusedmax lam=0.1 | 1.2500 | 2.0000 | 0.3750 |" in out_of_domain
+    assert "first 50 items" in robustness
+    headings = "| variant | synonym swap: accuracy | synonym swap: success | synonym swap: words changed "
+    assert headings + "| hotflip: accuracy | hotflip: success |" in robustness
+    assert "| fusedmax lam=0.1 | 0.3000 | - | - | 0.1000 | 0.9000 |" in robustness
+    with open(tmp_path / "comparison.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["out_of_domain_accuracy"]) for row in rows] == [0.25, 1.25]
+    assert [row["synonym_swap_success"] for row in rows] == ["0.2", ""]
+
+
+def test_without_further_numbers_there_are_no_further_tables(tmp_path):
+    write_report(tmp_path, "test.jsonl", results(), [])
+    text = (tmp_path / "comparison.md").read_text()
+    assert not any(heading in text for heading in ("Calibration", "Out of domain", "Robustness"))
+
+
+def test_the_alignment_regularizer_is_kept(tmp_path):
+    first, second, _ = results()
+    second.variant.config["model"]["encoder"] = {"alignment_regularizer": {"type": "mmd", "weight": 0.1}}
+    report = write_report(tmp_path, "test.jsonl", [first, second], [])
+    assert [variant["alignment_regularizer"] for variant in report["variants"]] == [
+        None,
+        {"type": "mmd", "weight": 0.1},
+    ]
+    with open(tmp_path / "comparison.csv", newline="") as file:
+        blocks = [row["alignment_regularizer"] for row in csv.DictReader(file)]
+    assert blocks == ["", '{"type": "mmd", "weight": 0.1}']

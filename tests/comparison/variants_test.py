@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from allennlp.common.checks import ConfigurationError
 
-from regattn_allennlp.comparison.variants import block_name, make_variants, parse_block
+from regattn_allennlp.comparison.variants import block_name, make_variants, parse_block, variant_name
 from tests.conftest import PROJECT_ROOT
 
 CONFIG = str(PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet")
@@ -171,3 +171,87 @@ def test_alignments_that_do_not_fit_are_named(sources, alignments, message):
 def test_alignments_are_for_configs(archive):
     with pytest.raises(ConfigurationError, match="--latent-alignment needs a config to train"):
         make_variants([str(archive)], [], ["exact"], [1], "", FOLDER)
+
+
+@pytest.fixture
+def self_attentive(tmp_path) -> str:
+    """A config with places for regularizers in several depths, in dictionaries and lists."""
+    config = {
+        "model": {
+            "type": "some_model",
+            "attention": {"type": "softmax"},
+            "encoder": {"type": "layers", "alignment_regularizer": {"type": "mmd", "weight": 0.1, "kernel": {"b": 2}}},
+            "embedder": {"tokens": [{"dim": 3}, {"type": "bert", "alignment_regularizer": None}]},
+            "dropout": 0.1,
+        },
+        "alignment_regularizer": {"type": "elsewhere"},
+        "random_seed": 5,
+    }
+    path = tmp_path / "self_attentive.json"
+    path.write_text(json.dumps(config))
+    return str(path)
+
+
+def test_a_regularizer_stands_in_every_place(self_attentive):
+    variants = make_variants(
+        [self_attentive], ["softmax", "sparsemax"], [], [1], "", FOLDER,
+        alignment_regularizers=["none", '{"type": "kl", "weight": [0.1, 1]}'],
+    )  # fmt: skip
+    regularizers = ("no alignment regularizer", "kl weight=0.1", "kl weight=1")
+    assert [variant.name for variant in variants] == [
+        f"{attention}, {regularizer}" for attention in ("softmax", "sparsemax") for regularizer in regularizers
+    ]
+    assert len({variant.trials[0].folder for variant in variants}) == 6
+    original = json.loads(Path(self_attentive).read_text())
+    blocks = [None, {"type": "kl", "weight": 0.1}, {"type": "kl", "weight": 1}]
+    for variant, block in zip(variants, blocks * 2, strict=True):
+        model = variant.trials[0].config["model"]
+        # Replaced as a whole; all else is the config's.
+        assert model["encoder"] == {"type": "layers", "alignment_regularizer": block}
+        assert model["embedder"] == {"tokens": [{"dim": 3}, {"type": "bert", "alignment_regularizer": block}]}
+        assert (model["type"], model["dropout"]) == ("some_model", 0.1)
+        assert variant.trials[0].config["alignment_regularizer"] == original["alignment_regularizer"]
+        assert variant.alignment_regularizer == block
+
+
+def test_configs_are_named_by_their_regularizers(self_attentive):
+    (variant,) = make_variants([self_attentive], [], [], [1], "", FOLDER)
+    # Jsonnet puts keys in the order of the alphabet.
+    own = {"type": "mmd", "weight": 0.1, "kernel": {"b": 2}}
+    assert variant.name == 'softmax, no alignment regularizer and mmd kernel={"b":2} weight=0.1'
+    assert variant.alignment_regularizer == [None, own]
+    assert variant.config == json.loads(Path(self_attentive).read_text())
+    model = {"attention": {"type": "softmax"}, "latent_alignment": {"type": "exact"}}
+    places = {"a": {"alignment_regularizer": {"type": "kl"}}, "b": {"alignment_regularizer": {"type": "kl"}}}
+    assert variant_name({**model, **places}) == "softmax, exact, kl"
+    assert variant_name(model) == "softmax, exact"
+
+
+def test_archives_are_named_by_their_regularizers(self_attentive, tmp_path):
+    config = json.loads(Path(self_attentive).read_text())
+    for name, block in {"a": {"type": "kl"}, "b": None}.items():
+        config["model"]["encoder"]["alignment_regularizer"] = block
+        config["model"]["embedder"] = {}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    variants = make_variants([str(tmp_path / name) for name in "ab"], [], [], [], "", FOLDER)
+    assert [variant.name for variant in variants] == ["softmax, kl", "softmax, no alignment regularizer"]
+    with pytest.raises(ConfigurationError, match="--alignment-regularizer needs a config to train"):
+        make_variants([str(tmp_path / "a")], [], [], [1], "", FOLDER, ["none"])
+
+
+def test_a_place_may_be_made_by_the_overrides():
+    overrides = '{"model.text_field_embedder.alignment_regularizer": null}'
+    (variant,) = make_variants([CONFIG], [], [], [1], overrides, FOLDER, ["mmd"])
+    assert variant.trials[0].config["model"]["text_field_embedder"]["alignment_regularizer"] == {"type": "mmd"}
+    assert variant.name == "softmax gamma=1, mmd"
+
+
+def test_regularizers_that_do_not_fit_are_named(self_attentive):
+    message = '--alignment-regularizer: the "model" of .*softmax.jsonnet has no key "alignment_regularizer".*encoder'
+    with pytest.raises(ConfigurationError, match=message):
+        make_variants([CONFIG], [], [], [1], "", FOLDER, ["none"])
+    with pytest.raises(ConfigurationError, match=r'--alignment-regularizer .* needs a "type"'):
+        make_variants([self_attentive], [], [], [1], "", FOLDER, ['{"weight": 0.1}'])
+    with pytest.raises(ConfigurationError, match=r"no alignment regularizer.* is given twice"):
+        make_variants([self_attentive], [], [], [1], "", FOLDER, ["none", "none"])

@@ -4,6 +4,7 @@
   inference_network:: { encode_targets: false },
 
   // attention, latent_alignment: the blocks of the model
+  // region_encoder: the block of what the regions see each other by, or null
   // reader: fields of the dataset reader besides its type
   // data: {train, validation} paths as the "vqa" reader takes them
   // region_dim: the dimension of the regions' features
@@ -23,6 +24,7 @@
     dropout,
     batch_size,
     trainer,
+    region_encoder=null,
     vocabulary={},
     data_loader={},
   )::
@@ -55,6 +57,7 @@
         question_feedforward: feedforward(question_dim) { activations: 'linear' },
         classifier_feedforward: feedforward(value_dim),
         latent_alignment: latent_alignment,
+        region_encoder: region_encoder,
         dropout: dropout,
       },
       data_loader: { batch_sampler: { type: 'bucket', batch_size: batch_size, sorting_keys: ['question'] } } + data_loader,

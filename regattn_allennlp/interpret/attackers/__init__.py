@@ -1,0 +1,1 @@
+from regattn_allennlp.interpret.attackers.synonym_swap import SynonymSwap as SynonymSwap
