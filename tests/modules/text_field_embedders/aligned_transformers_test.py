@@ -18,8 +18,11 @@ from allennlp.modules import TextFieldEmbedder
 import regattn_allennlp.data.transformers_compatibility
 import regattn_allennlp.modules.text_field_embedders  # noqa: F401  (registers what the configs name)
 from regattn_allennlp.modules.alignment_regularizer import AlignmentRegularizer, observe_alignment
-from regattn_allennlp.modules.text_field_embedders.self_attention_layouts import SelfAttentionModule
-from tests.tiny_transformers import SENTENCES, write_transformer
+from regattn_allennlp.modules.text_field_embedders.self_attention_layouts import (
+    SelfAttentionModule,
+    self_attention_modules,
+)
+from tests.tiny_transformers import SENTENCES, SIZES, write_transformer
 
 REGULARIZERS = ("mmd", "sinkhorn", "adversarial", "conditional_transport")
 NUM_HEADS, HEAD_DIM, NUM_LAYERS = 2, 8, 3
@@ -265,6 +268,24 @@ def test_implementations_of_attention_agree(folder_of, kind):
         classes.add(embedder._text_field_embedder.token_embedder_tokens.config._attn_implementation)
     assert classes == {"sdpa", "eager"}
     torch.testing.assert_close(seen["sdpa"], seen["eager"], rtol=1e-3, atol=1e-4)
+
+
+def test_decoders_and_cross_attention_are_left_out(folder_of):
+    folder = folder_of("bart")
+    inputs = tensors(folder)
+    expected = observed(aligned(block(folder), {"type": "mmd"}).eval(), inputs)
+    whole = {"token_embedders": {"tokens": {"type": "pretrained_transformer", "model_name": str(folder)}}}
+    seen = observed(aligned(whole, {"type": "mmd"}).eval(), inputs)
+    assert len(seen) == NUM_LAYERS
+    for tensors_seen, others in zip(seen, expected, strict=True):
+        assert all(tensor.equal(other) for tensor, other in zip(tensors_seen, others, strict=True))
+
+    config = transformers.BertConfig(**SIZES, is_decoder=True, add_cross_attention=True)
+    found = [module.name for module in self_attention_modules(transformers.BertModel(config))]
+    assert found == [f"encoder.layer.{number}.attention.self" for number in range(NUM_LAYERS)]
+    decoder = transformers.AutoModel.from_pretrained(folder).decoder
+    found = [module.name for module in self_attention_modules(decoder)]
+    assert found == [f"layers.{number}.self_attn" for number in range(NUM_LAYERS)]
 
 
 def test_folded_sentences_are_masked_as_they_are_folded(folder_of):
