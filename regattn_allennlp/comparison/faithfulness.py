@@ -4,16 +4,15 @@ import copy
 import math
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from allennlp.common.tqdm import Tqdm
-from allennlp.common.util import lazy_groups_of
-from allennlp.data import Batch, Instance
+from allennlp.data import Instance
 from allennlp.data.fields import TextField
 from allennlp.models import Model
-from allennlp.nn.util import move_to_device
+
+from regattn_allennlp.models.outputs_in_batches import outputs_in_batches
 
 # Of the words of each sentence, as in the paper (section 4).
 FRACTIONS = (0.01, 0.05, 0.1, 0.2, 0.5)
@@ -148,20 +147,18 @@ def _predict(
     model: Model, instances: Sequence[Instance], reductions: Sequence[_Reduction], batch_size: int, description: str
 ) -> Iterable[tuple[_Reduction, dict[str, np.ndarray]]]:
     """The model's probabilities and attention for each reduction, padded as they were in its batch."""
-    device = next(model.parameters()).device
+    reduced = (_reduced_instance(instances[reduction.item], reduction) for reduction in reductions)
+    remaining = iter(reductions)
     with Tqdm.tqdm(total=len(reductions), desc=description) as progress:
-        for group in lazy_groups_of(reductions, batch_size):
-            batch = Batch([_reduced_instance(instances[reduction.item], reduction) for reduction in group])
-            batch.index_instances(model.vocab)
-            with torch.no_grad():
-                output: dict[str, Any] = model(**move_to_device(batch.as_tensor_dict(), device))
+        for output in outputs_in_batches(model, reduced, batch_size):
             arrays = {
                 key: output[key].cpu().double().numpy()
                 for key in ("label_probs", "premise_to_hypothesis_attention", "hypothesis_to_premise_attention")
             }
-            for index, reduction in enumerate(group):
-                yield reduction, {key: array[index] for key, array in arrays.items()}
-            progress.update(len(group))
+            num_items = len(arrays["label_probs"])
+            for index in range(num_items):
+                yield next(remaining), {key: array[index] for key, array in arrays.items()}
+            progress.update(num_items)
 
 
 def _reduced_instance(instance: Instance, reduction: _Reduction) -> Instance:

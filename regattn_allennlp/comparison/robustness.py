@@ -6,20 +6,18 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-import torch
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.tqdm import Tqdm
-from allennlp.common.util import lazy_groups_of
-from allennlp.data import Batch, DatasetReader, Instance, Token
+from allennlp.data import DatasetReader, Instance, Token
 from allennlp.data.fields import LabelField, MetadataField, TextField
 from allennlp.interpret.attackers import Attacker, InputReduction
 from allennlp.interpret.attackers.hotflip import DEFAULT_IGNORE_TOKENS
 from allennlp.models import Model
-from allennlp.nn.util import move_to_device
 
 import regattn_allennlp.interpret.attackers  # noqa: F401  (registers)
 from regattn_allennlp.interpret.attackers.synonyms import read_synonyms
+from regattn_allennlp.models.outputs_in_batches import outputs_in_batches
 from regattn_allennlp.predictors.entailment import EntailmentPredictor
 
 # The sentence whose words are replaced, and AllenNLP's name of its gradient: the embedder embeds it last, so that its
@@ -188,12 +186,5 @@ def _true_label(instance: Instance, predictor: EntailmentPredictor) -> int:
 
 def _predict(predictor: EntailmentPredictor, instances: Sequence[Instance], batch_size: int) -> list[int]:
     """The labels predicted."""
-    model = predictor._model
-    labels: list[int] = []
-    for group in lazy_groups_of(instances, batch_size):
-        batch = Batch(group)
-        batch.index_instances(model.vocab)
-        with torch.no_grad():
-            output = model(**move_to_device(batch.as_tensor_dict(), predictor.cuda_device))
-        labels += output["label_probs"].argmax(dim=-1).tolist()
-    return labels
+    outputs = outputs_in_batches(predictor._model, instances, batch_size)
+    return [label for output in outputs for label in output["label_probs"].argmax(dim=-1).tolist()]

@@ -6,7 +6,6 @@ Arrow table, so memory does not grow with the data.
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -15,36 +14,15 @@ from allennlp.common.file_utils import cached_path
 from datasets.fingerprint import Hasher
 
 from regattn_allennlp.data.sample_graphs import sample_graphs
-from regattn_allennlp.data.source_rows import generate_table, json_objects, select_rows, split_slice
+from regattn_allennlp.data.source_rows import RowSource, generate_table, json_objects, select_rows, split_slice
 from regattn_allennlp.version import VERSION
 
 # Of each graph the line of the file, or its number in the sample, and its object in JSON.
 FEATURES = datasets.Features({"line": datasets.Value("int64"), "graph": datasets.Value("string")})
 
 
-@dataclass
-class GraphSource:
-    """
-    Graphs, one a row.
-
-    # Parameters
-
-    name : `str`
-        What error messages call the source: the path as the user wrote it.
-    table : `datasets.Dataset`
-        All graphs, with the columns of `FEATURES`.
-    rows : `range`
-        The rows to read: all, or those of a slice.
-    """
-
-    name: str
-    table: datasets.Dataset
-    rows: range
-
-    @property
-    def fingerprint(self) -> str:
-        """Another one if the data changed."""
-        return Hasher.hash((self.table._fingerprint, self.rows))
+class GraphSource(RowSource):
+    """Graphs, one a row; the table has the columns of `FEATURES`."""
 
     def graphs(self, rows: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Each with its line. One at a time: graphs may be large."""

@@ -1,16 +1,44 @@
 """
-What sources of rows share: slices such as "[:1000]" at the end of their paths, rows that are generated, and lines.
+What sources of rows share: the table and the rows of it to read, slices such as "[:1000]" at the end of their paths,
+rows that are generated, and lines.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
 from allennlp.common.checks import ConfigurationError
 from datasets.exceptions import DatasetGenerationError
+from datasets.fingerprint import Hasher
+
+
+@dataclass
+class RowSource:
+    """
+    A table, some of whose rows are to be read.
+
+    # Parameters
+
+    name : `str`
+        What error messages call the source: the path as the user wrote it.
+    table : `datasets.Dataset`
+        All rows of the source.
+    rows : `range`
+        The rows to read: all, or those of a slice. Rows count from 0.
+    """
+
+    name: str
+    table: datasets.Dataset
+    rows: range
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one if the data changed."""
+        return Hasher.hash((self.table._fingerprint, self.rows))
 
 
 def split_slice(file_path: str) -> tuple[str, str]:

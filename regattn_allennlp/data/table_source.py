@@ -21,6 +21,7 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
 
 from regattn_allennlp.data.source_rows import (
+    RowSource,
     generate_table,
     json_objects,
     no_progress_bars,
@@ -70,26 +71,19 @@ class RowKind:
 
 
 @dataclass
-class TableSource:
+class TableSource(RowSource):
     """
     Rows of a table with the columns that a dataset reader wants.
 
     # Parameters
 
-    name : `str`
-        What error messages call the source: the path as the user wrote it.
-    table : `datasets.Dataset`
-        All rows of the source.
-    rows : `range`
-        The rows to read: all, or those of a slice. Rows count from 0.
+    name, table, rows
+        See `RowSource`.
     columns : `Tuple[str, ...]`
         The names of the columns in the order of `RowKind.roles`. There need not be one of the last, the gold answers,
         if none were asked for.
     """
 
-    name: str
-    table: datasets.Dataset
-    rows: range
     columns: tuple[str, ...]
 
     def gold(self) -> Iterator[tuple[int, Any]]:

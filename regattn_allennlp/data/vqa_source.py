@@ -6,7 +6,6 @@ end in one memory-mapped Arrow table, so memory does not grow with the data once
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Optional
 
 import datasets
@@ -16,7 +15,7 @@ from allennlp.common.util import lazy_groups_of
 from datasets.fingerprint import Hasher
 
 from regattn_allennlp.data.sample_scenes import sample_questions
-from regattn_allennlp.data.source_rows import generate_table, select_rows, split_slice
+from regattn_allennlp.data.source_rows import RowSource, generate_table, select_rows, split_slice
 from regattn_allennlp.version import VERSION
 
 # Rows are fetched from the table this many at a time.
@@ -34,29 +33,8 @@ FEATURES = datasets.Features(
 )
 
 
-@dataclass
-class VqaSource:
-    """
-    Questions about images, one a row.
-
-    # Parameters
-
-    name : `str`
-        What error messages call the source: the path as the user wrote it.
-    table : `datasets.Dataset`
-        All questions, with the columns of `FEATURES`.
-    rows : `range`
-        The rows to read: all, or those of a slice.
-    """
-
-    name: str
-    table: datasets.Dataset
-    rows: range
-
-    @property
-    def fingerprint(self) -> str:
-        """Another one if the data changed."""
-        return Hasher.hash((self.table._fingerprint, self.rows))
+class VqaSource(RowSource):
+    """Questions about images, one a row; the table has the columns of `FEATURES`."""
 
     def questions(self, rows: Iterable[int]) -> Iterator[dict[str, Any]]:
         for group in lazy_groups_of(rows, BATCH_SIZE):

@@ -308,8 +308,8 @@ class AttentionalVqa(AttentionModel):
         How sparse and structured the attention is, by the names of `AttentionStatistics`:
         "question_to_regions_zeros" and so on. What an attention learns of its regularization follows by the
         attention's name: "attention_gamma", "attention_lam"; with alignment attention there are "alignment_loss" and
-        "alignment_distance". Without `reset`, as AllenNLP asks after each batch, there
-        are of the statistics the zeros alone.
+        "alignment_distance". Without `reset`, as AllenNLP asks after each batch, there are of the statistics the zeros
+        alone.
         """
         metrics = {}
         if self._accuracy.count:

@@ -2,16 +2,15 @@ from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 import numpy as np
-import torch
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.util import JsonDict, lazy_groups_of, sanitize
-from allennlp.data import Batch, Instance, Token
+from allennlp.common.util import JsonDict, sanitize
+from allennlp.data import Instance, Token
 from allennlp.data.fields import MetadataField, TextField
 from allennlp.interpret.attackers import Attacker
-from allennlp.nn.util import move_to_device
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.interpret.attackers.synonyms import DEFAULT_SYNONYMS, read_synonyms
+from regattn_allennlp.models.outputs_in_batches import outputs_in_batches
 
 # Where a model's output has the labels' probabilities: this package's models, AllenNLP's classifiers.
 PROBABILITIES = ("label_probs", "probs")
@@ -159,11 +158,7 @@ class SynonymSwap(Attacker):
         """The labels' probabilities for each."""
         model = self.predictor._model
         rows: list[np.ndarray] = []
-        for group in lazy_groups_of(instances, self._batch_size):
-            batch = Batch(group)
-            batch.index_instances(model.vocab)
-            with torch.no_grad():
-                output = model(**move_to_device(batch.as_tensor_dict(), self.predictor.cuda_device))
+        for output in outputs_in_batches(model, instances, self._batch_size):
             name = next((name for name in PROBABILITIES if name in output), None)
             if name is None:
                 raise ConfigurationError(

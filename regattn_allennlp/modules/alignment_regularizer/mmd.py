@@ -4,7 +4,11 @@ import torch
 from allennlp.common.checks import ConfigurationError
 
 from regattn_allennlp.modules.alignment_regularizer.alignment_regularizer import AlignmentRegularizer
-from regattn_allennlp.modules.alignment_regularizer.squared_distances import expected, relative_squared_distances
+from regattn_allennlp.modules.alignment_regularizer.squared_distances import (
+    expected,
+    relative_squared_distances,
+    require_positive_scale,
+)
 
 
 @AlignmentRegularizer.register("mmd")
@@ -50,10 +54,3 @@ class MaximumMeanDiscrepancyRegularizer(AlignmentRegularizer):
         # Shape: (3, batch_size, num_heads)
         between_sets, among_queries, among_keys = torch.stack(kernels).mean(dim=0)
         return among_queries + among_keys - 2 * between_sets
-
-
-def require_positive_scale(scale: Optional[float]) -> Optional[float]:
-    """The scale, or a `ConfigurationError`."""
-    if scale is not None and scale <= 0:
-        raise ConfigurationError(f'"scale" must be above 0, but is {scale}')
-    return scale

@@ -4,8 +4,11 @@ import torch
 from allennlp.common.checks import ConfigurationError
 
 from regattn_allennlp.modules.alignment_regularizer.alignment_regularizer import AlignmentRegularizer
-from regattn_allennlp.modules.alignment_regularizer.mmd import require_positive_scale
-from regattn_allennlp.modules.alignment_regularizer.squared_distances import expected, relative_squared_distances
+from regattn_allennlp.modules.alignment_regularizer.squared_distances import (
+    expected,
+    relative_squared_distances,
+    require_positive_scale,
+)
 from regattn_allennlp.modules.require_at_least import require_at_least
 
 

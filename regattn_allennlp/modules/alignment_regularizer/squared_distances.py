@@ -1,6 +1,7 @@
 from typing import Optional
 
 import torch
+from allennlp.common.checks import ConfigurationError
 
 
 def squared_distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -49,3 +50,10 @@ def expected(matrix: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
     columns. Shape: (..., batch_size, num_heads).
     """
     return ((matrix * mass[:, None, None, :]).sum(dim=-1) * mass[:, None, :]).sum(dim=-1)
+
+
+def require_positive_scale(scale: Optional[float]) -> Optional[float]:
+    """The scale, or a `ConfigurationError`."""
+    if scale is not None and scale <= 0:
+        raise ConfigurationError(f'"scale" must be above 0, but is {scale}')
+    return scale
