@@ -14,7 +14,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import sanitize
 from allennlp.data import DatasetReader, Instance
 from allennlp.data.data_loaders import SimpleDataLoader
-from allennlp.data.fields import LabelField, TextField
+from allennlp.data.fields import LabelField, ListField, TextField
 from allennlp.models import Model
 from allennlp.nn.util import move_to_device
 from tqdm import tqdm
@@ -184,6 +184,9 @@ def _digest(instances: list[Instance], metric: str) -> str:
                 digest.update(json.dumps([name, "".join(text.replace("\u2581", " ").split())]).encode())
             elif isinstance(field, LabelField):
                 digest.update(json.dumps([name, field.label]).encode())
+            elif isinstance(field, ListField):
+                labels = [entry.label for entry in field.field_list if isinstance(entry, LabelField)]
+                digest.update(json.dumps([name, labels]).encode())
     return digest.hexdigest()
 
 

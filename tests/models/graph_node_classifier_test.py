@@ -188,6 +188,19 @@ def test_items_are_graphs():
     assert evaluation["metrics"]["accuracy"] == pytest.approx(right / sum(sizes), abs=1e-6)
 
 
+def test_the_same_items_are_told_from_others(tmp_path):
+    def items(*node_labels) -> str:
+        lines = [{"nodes": [[float(i)] * 16 for i in range(2)], "edges": [], "labels": given} for given in node_labels]
+        (tmp_path / "graphs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        reader = DatasetReader.from_params(Params({"type": "graphs"}))
+        return evaluate(model, reader, str(tmp_path / "graphs.jsonl"), 4)["items"]
+
+    model = build(read())
+    first, second = [model.vocab.get_token_from_index(index, "node_labels") for index in range(2)]
+    assert items([first, second], [first, first]) == items([first, second], [first, first])
+    assert items([first, second], [first, first]) != items([first, second], [second, first])
+
+
 # ---- by the command line ----
 
 
