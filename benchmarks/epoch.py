@@ -1,14 +1,17 @@
 """
-What an attention, or an alignment, costs in training: an epoch of each of several configs, side by side. All models
-see each batch one after the other, in turn from another model on, so that they meet the same conditions on the
-machine. Prints the seconds of an epoch's training steps, the ratio to the first config's, and the ratio with what all
-spend alike on making the batches. The configs must read the same data in the same way.
+What an attention, an alignment or a regularizer costs in training: an epoch of each of several models, side by side.
+All models see each batch one after the other, in turn from another model on, so that they meet the same conditions on
+the machine. Prints the seconds of an epoch's training steps, the ratio to the first model's, and the ratio with what
+all spend alike on making the batches. The configs must read the same data in the same way.
 
     python benchmarks/epoch.py training_configs/snli/{softmax,sparsemax,fusedmax,oscarmax}.jsonnet \\
         --train snli_1.0_dev.jsonl
+    python benchmarks/epoch.py training_configs/alignment/entailment.jsonnet --train snli_1.0_dev.jsonl \\
+        --alignment-regularizer none --alignment-regularizer mmd
 """
 
 import argparse
+import copy
 import itertools
 import logging
 import statistics
@@ -22,7 +25,7 @@ from allennlp.data import DataLoader, DatasetReader, Vocabulary
 from allennlp.models import Model
 from allennlp.training.optimizers import Optimizer
 
-import regattn_allennlp.config_variables  # noqa: F401  (the configs read the environment)
+from regattn_allennlp.comparison.variants import make_variants
 
 SHARED_BLOCKS = ("dataset_reader", "data_loader", "vocabulary")
 
@@ -32,12 +35,18 @@ def main() -> None:
     parser.add_argument("configs", nargs="+", help="the first is what the others are compared with")
     parser.add_argument("--train", help="training data, as the dataset reader takes it (default: the first config's)")
     parser.add_argument("--epochs", type=int, default=3, help="measured ones, after one that is not (default: 3)")
+    parser.add_argument(
+        "--alignment-regularizer", action="append", default=[], help="a model of each, as `compare-attention` takes it"
+    )
     parser.add_argument("--overrides", default="", help="change all configs, as in `allennlp train`: a JSON object")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     import_module_and_submodules("regattn_allennlp")
 
-    configs = {Path(path).stem: Params.from_file(path, arguments.overrides) for path in arguments.configs}
+    variants = make_variants(
+        arguments.configs, [], [], [0], arguments.overrides, Path(), arguments.alignment_regularizer
+    )
+    configs = {variant.name: Params(copy.deepcopy(variant.config)) for variant in variants}
     names = list(configs)
     first = configs[names[0]].duplicate()
     for name, config in configs.items():
@@ -84,7 +93,7 @@ def main() -> None:
 
     print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, {arguments.epochs} x {number} batches")
     print(f"making the batches: {statistics.median(loading):.2f} s an epoch\n")
-    print(f"| config | training steps (s) | / {names[0]} | / {names[0]}, with making the batches |")
+    print("| model | training steps (s) | / the first | / the first, with making the batches |")
     print("| --- | --- | --- | --- |")
     for name in names:
         steps = statistics.median(own / other for own, other in zip(seconds[name], seconds[names[0]], strict=True))
