@@ -11,6 +11,9 @@ from regattn_allennlp.modules.alignment_regularizer.squared_distances import (
 )
 from regattn_allennlp.modules.require_at_least import require_at_least
 
+# The density of float32 bears this many.
+ITERATIONS_BETWEEN_LOGARITHMS = 10
+
 
 @AlignmentRegularizer.register("sinkhorn")
 class SinkhornRegularizer(AlignmentRegularizer):
@@ -22,8 +25,8 @@ class SinkhornRegularizer(AlignmentRegularizer):
         OT(A, B) = min over plans P with the marginals a, b of <P, C> + epsilon KL(P || a b^T),
 
     C_ij = |x_i - y_j|^2 / s, with s the unit of squared distances. 0 for equal sets alone; symmetric. Solved by
-    Sinkhorn's iterations in the logarithms; the gradient is that of the solution, <P, dC>, and no iteration is kept
-    for it.
+    Sinkhorn's iterations with log-domain stabilization (Schmitzer 2019, arXiv 1610.06519); the gradient is that of the
+    solution, <P, dC>, and no iteration is kept for it.
 
     Registered as an `AlignmentRegularizer` with name "sinkhorn".
 
@@ -72,25 +75,41 @@ class SinkhornRegularizer(AlignmentRegularizer):
     def _transport_costs(self, costs: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
         """OT of each matrix of costs, both of whose marginals are `mass`."""
         with torch.no_grad():
-            # Shape: (batch_size, 1, num_tokens)
-            log_mass = mass.log().unsqueeze(1)
-            # Shape: (3, batch_size, num_heads, num_tokens, num_tokens)
-            kernel = -costs / self._epsilon
-            # The dual potentials, in units of epsilon. Shape (both): (3, batch_size, num_heads, num_tokens)
-            of_columns = torch.zeros_like(kernel[..., 0, :])
-            of_rows = -(kernel + (of_columns + log_mass).unsqueeze(-2)).logsumexp(dim=-1)
-            for _ in range(self._max_iterations):
-                of_columns = -(kernel + (of_rows + log_mass).unsqueeze(-1)).logsumexp(dim=-2)
-                next_of_rows = -(kernel + (of_columns + log_mass).unsqueeze(-2)).logsumexp(dim=-1)
-                # The columns' marginals are now right; the rows' are mass * exp(of_rows - next_of_rows).
-                wrong = (((of_rows - next_of_rows).exp() - 1).abs() * mass.unsqueeze(1)).sum(dim=-1)
-                if wrong.max() <= self._tolerance:
-                    break
-                of_rows = next_of_rows
-            # How much denser than its marginals' product the plan is; at padding, where nothing bounds it, nothing.
-            padding = (mass == 0).unsqueeze(1)
-            log_density = kernel + of_rows.unsqueeze(-1) + of_columns.unsqueeze(-2)
-            density = log_density.exp().masked_fill(padding.unsqueeze(-1) | padding.unsqueeze(-2), 0)
+            # Shape (both): (3, batch_size, num_heads, num_tokens)
+            of_rows, of_columns = self._dual_potentials(-costs / self._epsilon, mass.unsqueeze(1))
+            density = _density(-costs / self._epsilon, of_rows, of_columns, mass.unsqueeze(1))
             dual = self._epsilon * ((of_rows + of_columns) * mass.unsqueeze(1)).sum(dim=-1)
         # The value of the dual problem, with the gradient of the primal one at its solution: <P, dC>.
         return dual + expected(density * (costs - costs.detach()), mass)
+
+    def _dual_potentials(self, kernel: torch.Tensor, mass: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        In units of epsilon. Iterations take factors of the density, which spares them the exponentials, and go on from
+        the logarithms before it may underflow: where one side's marginals are right, no factor of the next iteration
+        is below a token's mass or above its inverse.
+        """
+        of_rows = -(kernel + mass.log().unsqueeze(-2)).logsumexp(dim=-1)
+        of_columns = -(kernel + (of_rows + mass.log()).unsqueeze(-1)).logsumexp(dim=-2)
+        row_factors, column_factors = torch.ones_like(of_rows), torch.ones_like(of_columns)
+        for number in range(self._max_iterations):
+            if number % ITERATIONS_BETWEEN_LOGARITHMS == 0:
+                of_rows, of_columns = of_rows + row_factors.log(), of_columns + column_factors.log()
+                density = _density(kernel, of_rows, of_columns, mass)
+                row_factors, column_factors = torch.ones_like(of_rows), torch.ones_like(of_columns)
+            # The columns' marginals are right by now; so the rows' are what is wrong with the plan.
+            row_marginals = (density * (column_factors * mass).unsqueeze(-2)).sum(dim=-1)
+            wrong = ((row_factors * row_marginals - 1).abs() * mass).sum(dim=-1)
+            if wrong.max() <= self._tolerance:
+                break
+            row_factors = 1 / row_marginals
+            column_factors = 1 / (density * (row_factors * mass).unsqueeze(-1)).sum(dim=-2)
+        return of_rows + row_factors.log(), of_columns + column_factors.log()
+
+
+def _density(
+    kernel: torch.Tensor, of_rows: torch.Tensor, of_columns: torch.Tensor, mass: torch.Tensor
+) -> torch.Tensor:
+    """How much denser than its marginals' product the plan is; at padding, where nothing bounds it, 1."""
+    log_density = kernel + of_rows.unsqueeze(-1) + of_columns.unsqueeze(-2)
+    padding = mass == 0
+    return log_density.masked_fill(padding.unsqueeze(-1) | padding.unsqueeze(-2), 0).exp()

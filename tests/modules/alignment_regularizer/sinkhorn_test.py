@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from tests.modules.alignment_regularizer.common import HEAD_DIM, NUM_HEADS, build, move_together, points
 
@@ -54,6 +55,20 @@ def test_without_smoothing_it_is_the_best_assignment():
         expected += min(costs[range(4), order].mean() for order in itertools.permutations(range(4)))
     # Of a set with itself the best plan stays where it is.
     assert build("sinkhorn", epsilon=0.01, scale=1.0)(queries, keys).item() == pytest.approx(expected, rel=0.02)
+
+
+def test_numbers_stay_finite_where_plans_are_sharp():
+    torch.manual_seed(0)
+    lengths = [24, 20, 3]
+    queries, keys = (torch.randn(3, NUM_HEADS, 24, HEAD_DIM, requires_grad=True) for _ in range(2))
+    mask = torch.arange(24) < torch.tensor(lengths)[:, None]
+    distance = build("sinkhorn", epsilon=1e-3, scale=1.0, max_iterations=2000).float()(queries, keys, mask)
+    expected = 0.0
+    for (item, length), head in itertools.product(enumerate(lengths), range(NUM_HEADS)):
+        costs = squared_distances(*(one[item, head, :length].detach().numpy() for one in (queries, keys)))
+        expected += costs[linear_sum_assignment(costs)].mean() / len(lengths)
+    assert distance.dtype == torch.float32 and distance.item() == pytest.approx(expected, rel=0.01)
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(distance, (queries, keys)))
 
 
 @settings(max_examples=20, deadline=None)
