@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from allennlp.common.tqdm import Tqdm
+from allennlp.common.util import lazy_groups_of
 from allennlp.data import Instance
 from allennlp.data.fields import TextField
 from allennlp.models import Model
@@ -147,18 +148,18 @@ def _predict(
     model: Model, instances: Sequence[Instance], reductions: Sequence[_Reduction], batch_size: int, description: str
 ) -> Iterable[tuple[_Reduction, dict[str, np.ndarray]]]:
     """The model's probabilities and attention for each reduction, padded as they were in its batch."""
-    reduced = (_reduced_instance(instances[reduction.item], reduction) for reduction in reductions)
-    remaining = iter(reductions)
+    outputs = outputs_in_batches(
+        model, (_reduced_instance(instances[reduction.item], reduction) for reduction in reductions), batch_size
+    )
     with Tqdm.tqdm(total=len(reductions), desc=description) as progress:
-        for output in outputs_in_batches(model, reduced, batch_size):
+        for group, output in zip(lazy_groups_of(reductions, batch_size), outputs, strict=True):
             arrays = {
                 key: output[key].cpu().double().numpy()
                 for key in ("label_probs", "premise_to_hypothesis_attention", "hypothesis_to_premise_attention")
             }
-            num_items = len(arrays["label_probs"])
-            for index in range(num_items):
-                yield next(remaining), {key: array[index] for key, array in arrays.items()}
-            progress.update(num_items)
+            for index, reduction in enumerate(group):
+                yield reduction, {key: array[index] for key, array in arrays.items()}
+            progress.update(len(group))
 
 
 def _reduced_instance(instance: Instance, reduction: _Reduction) -> Instance:

@@ -75,10 +75,13 @@ class SinkhornRegularizer(AlignmentRegularizer):
     def _transport_costs(self, costs: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
         """OT of each matrix of costs, both of whose marginals are `mass`."""
         with torch.no_grad():
+            kernel = -costs / self._epsilon
+            # Shape: (batch_size, 1, num_tokens)
+            mass_of_heads = mass.unsqueeze(1)
             # Shape (both): (3, batch_size, num_heads, num_tokens)
-            of_rows, of_columns = self._dual_potentials(-costs / self._epsilon, mass.unsqueeze(1))
-            density = _density(-costs / self._epsilon, of_rows, of_columns, mass.unsqueeze(1))
-            dual = self._epsilon * ((of_rows + of_columns) * mass.unsqueeze(1)).sum(dim=-1)
+            of_rows, of_columns = self._dual_potentials(kernel, mass_of_heads)
+            density = _density(kernel, of_rows, of_columns, mass_of_heads)
+            dual = self._epsilon * ((of_rows + of_columns) * mass_of_heads).sum(dim=-1)
         # The value of the dual problem, with the gradient of the primal one at its solution: <P, dC>.
         return dual + expected(density * (costs - costs.detach()), mass)
 
