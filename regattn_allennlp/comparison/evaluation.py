@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import sanitize
-from allennlp.data import DatasetReader, Instance
+from allennlp.data import DatasetReader, Field, Instance
 from allennlp.data.data_loaders import SimpleDataLoader
 from allennlp.data.fields import LabelField, ListField, TextField
 from allennlp.models import Model
@@ -161,15 +161,15 @@ def _check_instances(instances: list[Instance], model: Model, test_data: str) ->
             raise ConfigurationError(
                 f"{test_data}: not all items have {', '.join(sorted(missing))}: see item {number} (counted from 0)"
             )
-        for field in instance.fields.values():
-            if not isinstance(field, LabelField) or not isinstance(field.label, str):
+        for label in (label for field in instance.fields.values() for label in _label_fields(field)):
+            if not isinstance(label.label, str):
                 continue
             try:
-                model.vocab.get_token_index(field.label, field._label_namespace)
+                model.vocab.get_token_index(label.label, label._label_namespace)
             except KeyError as error:
-                known = sorted(model.vocab.get_token_to_index_vocabulary(field._label_namespace))
+                known = sorted(model.vocab.get_token_to_index_vocabulary(label._label_namespace))
                 raise ConfigurationError(
-                    f'{test_data}: the label "{field.label}" of item {number} (counted from 0) is none that the '
+                    f'{test_data}: the label "{label.label}" of item {number} (counted from 0) is none that the '
                     f"model knows: {known}"
                 ) from error
 
@@ -182,12 +182,15 @@ def _digest(instances: list[Instance], metric: str) -> str:
                 # Without spaces, and without the sign that subwords have for them, so that tokenizers do not matter.
                 text = "".join(token.text or "" for token in field.tokens)
                 digest.update(json.dumps([name, "".join(text.replace("\u2581", " ").split())]).encode())
-            elif isinstance(field, LabelField):
-                digest.update(json.dumps([name, field.label]).encode())
-            elif isinstance(field, ListField):
-                labels = [entry.label for entry in field.field_list if isinstance(entry, LabelField)]
-                digest.update(json.dumps([name, labels]).encode())
+            elif labels := _label_fields(field):
+                digest.update(json.dumps([name, *(label.label for label in labels)]).encode())
     return digest.hexdigest()
+
+
+def _label_fields(field: Field) -> list[LabelField]:
+    """The field itself or, as of a graph's nodes, those in it."""
+    entries = field.field_list if isinstance(field, ListField) else [field]
+    return [entry for entry in entries if isinstance(entry, LabelField)]
 
 
 def training_curve(serialization_dir: Path) -> list[dict[str, Any]]:

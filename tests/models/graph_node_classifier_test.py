@@ -199,6 +199,8 @@ def test_the_same_items_are_told_from_others(tmp_path):
     first, second = [model.vocab.get_token_from_index(index, "node_labels") for index in range(2)]
     assert items([first, second], [first, first]) == items([first, second], [first, first])
     assert items([first, second], [first, first]) != items([first, second], [second, first])
+    with pytest.raises(ConfigurationError, match=r'label "unheard of" of item 1 .* is none that the model knows'):
+        items([first, second], [first, "unheard of"])
 
 
 # ---- by the command line ----
