@@ -9,7 +9,6 @@ from allennlp.data import DatasetReader, Field, Instance, TokenIndexer, Tokenize
 from allennlp.data.fields import LabelField, MetadataField, TextField
 from allennlp.data.token_indexers import SingleIdTokenIndexer
 
-import regattn_allennlp.data.transformers_compatibility  # noqa: F401  (for the tokenizers of pretrained transformers)
 from regattn_allennlp.data.dataset_readers.table_dataset_reader import TableDatasetReader
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.data.sample_corpus import sample_pairs

@@ -11,7 +11,6 @@ from allennlp.data.fields import MetadataField, TextField
 from allennlp.data.token_indexers import SingleIdTokenIndexer
 from allennlp.data.tokenizers import WhitespaceTokenizer
 
-import regattn_allennlp.data.transformers_compatibility  # noqa: F401  (for the tokenizers of pretrained transformers)
 from regattn_allennlp.data.dataset_readers.table_dataset_reader import TableDatasetReader
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.data.sample_pronunciations import sample_pronunciations

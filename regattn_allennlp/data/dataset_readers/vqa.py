@@ -13,7 +13,6 @@ from allennlp.data.fields import LabelField, MetadataField, TensorField, TextFie
 from allennlp.data.token_indexers import SingleIdTokenIndexer
 from datasets.fingerprint import Hasher
 
-import regattn_allennlp.data.transformers_compatibility  # noqa: F401  (for the tokenizers of pretrained transformers)
 from regattn_allennlp.data.dataset_readers.source_dataset_reader import SourceDatasetReader
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.data.fields import RegionsField

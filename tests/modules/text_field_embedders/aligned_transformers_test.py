@@ -15,7 +15,7 @@ from allennlp.data.token_indexers import TokenIndexer
 from allennlp.data.tokenizers import PretrainedTransformerTokenizer, Token
 from allennlp.modules import TextFieldEmbedder
 
-import regattn_allennlp.data.transformers_compatibility
+import regattn_allennlp.compatibility
 import regattn_allennlp.modules.text_field_embedders  # noqa: F401  (registers what the configs name)
 from regattn_allennlp.modules.alignment_regularizer import AlignmentRegularizer, observe_alignment
 from regattn_allennlp.modules.text_field_embedders.self_attention_layouts import (

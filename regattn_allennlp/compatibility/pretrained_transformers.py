@@ -1,0 +1,22 @@
+"""Pretrained transformers, their tokenizers, and what AllenNLP imports of the Transformers library."""
+
+from typing import Any
+
+from regattn_allennlp.compatibility.mend import mend
+
+
+@mend(
+    "allennlp.common.cached_transformers",
+    puts_back="Tokenizers of pretrained transformers load",
+    versions="transformers>=4.49",
+    test="tests/modules/text_field_embedders/aligned_transformers_test.py",
+)
+def load_tokenizers_without_special_tokens(cached_transformers: Any) -> None:
+    # AllenNLP passes `add_special_tokens` when it loads a tokenizer, which was ignored in its days and is refused by
+    # now ("add_special_tokens conflicts with the method"). It passes the same with every text too.
+    load_tokenizer = cached_transformers.get_tokenizer
+
+    def get_tokenizer(model_name: str, add_special_tokens: bool = True, **kwargs: Any) -> Any:
+        return load_tokenizer(model_name, **kwargs)
+
+    cached_transformers.get_tokenizer = get_tokenizer
