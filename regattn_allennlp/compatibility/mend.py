@@ -78,6 +78,13 @@ def mend(module: str, *, puts_back: str, versions: str, test: str) -> Callable[[
     return register
 
 
+def table() -> str:
+    """All that is mended, as a table in Markdown: a theme, what it puts back, and the versions that need it."""
+    rows = [(entry.repair.__module__.rpartition(".")[2], entry.puts_back, f"`{entry.versions}`") for entry in MENDS]
+    lines = [("theme", "what works again", "with"), ("---",) * 3, *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 class _MendingFinder(MetaPathFinder):
     """Finds modules as they are found without it, and has the repairs done after their import."""
 

@@ -6,11 +6,10 @@ import sys
 
 import pytest
 
-from regattn_allennlp.compatibility import MENDS
+from regattn_allennlp.compatibility.mend import MENDS, table
 from tests.conftest import PROJECT_ROOT
 
-PACKAGES = ("allennlp", "allennlp_models", "transformers", "huggingface_hub", "nltk")
-# What was imported, and what of it is mended, in a process where nothing has been imported yet.
+# Run in processes where nothing has been imported yet.
 SHOW = """
 import sys
 modules = ("allennlp", "regattn_allennlp", "transformers")
@@ -22,8 +21,8 @@ print(hasattr(Scheduler.__init__, "__wrapped__"))
 """
 
 
-def printed(program: str, *arguments: str) -> list[str]:
-    command = (sys.executable, *arguments, "-c", program)
+def printed(program: str) -> list[str]:
+    command = (sys.executable, "-c", program)
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
@@ -31,7 +30,7 @@ def test_nothing_happens_where_allennlp_is_not_imported():
     assert printed("import torch" + SHOW) == ["[]"]
 
 
-@pytest.mark.parametrize("first", ["", "import torch\n", "import regattn_allennlp\n", "import allennlp\n"])
+@pytest.mark.parametrize("first", ["", "import regattn_allennlp"])
 def test_allennlp_is_mended_whatever_is_imported_first(first):
     assert printed(first + SCHEDULER) == ["True"]
 
@@ -63,3 +62,7 @@ def test_an_entry_that_the_installed_versions_do_not_need_changes_nothing():
         "mend('json', puts_back='', versions='torch>=1', test='')(lambda module: print(module.__name__))\n"
     )
     assert printed(program) == ["json"]
+
+
+def test_the_documentation_lists_what_is_mended():
+    assert table() in (PROJECT_ROOT / "docs" / "compatibility.md").read_text()
