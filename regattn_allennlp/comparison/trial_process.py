@@ -112,8 +112,8 @@ def train(config: dict[str, Any], serialization_dir: Path, include_package: list
         if not is_interrupted:
             raise
         raise ConfigurationError(
-            f"{error} (The training was interrupted before, and was gone on with from what is in {serialization_dir}. "
-            "To begin it anew, delete that folder.)"
+            f"{error} (The training had been interrupted and was to go on from its last checkpoint. To begin it anew, "
+            f"delete {serialization_dir}.)"
         ) from error
 
 

@@ -119,16 +119,17 @@ def load_numbers_of_numpy(checkpointers: Any) -> None:
         import torch
         from allennlp.common.checks import ConfigurationError
 
-        try:
-            with torch.serialization.safe_globals(_globals_of_numbers()):
+        with torch.serialization.safe_globals(_globals_of_numbers()):
+            try:
                 return load_checkpoint(self)
-        except pickle.UnpicklingError as error:
-            paths = " and ".join(self.find_latest_checkpoint())
-            reason = str(error).split("\n")[0]
-            raise ConfigurationError(
-                f"The training cannot be gone on with: PyTorch does not load {paths} ({reason}). If it holds a class "
-                "of your own that you trust, name it to torch.serialization.add_safe_globals where the class is."
-            ) from error
+            except pickle.UnpicklingError as error:
+                paths = self.find_latest_checkpoint()
+                names = {path: torch.serialization.get_unsafe_globals_in_checkpoint(path) for path in paths}
+                found = "; ".join(f"{', '.join(those)} in {path}" for path, those in names.items() if those)
+                raise ConfigurationError(
+                    f"PyTorch does not load what it does not trust: {found or error}. A class of your own you can name "
+                    "to torch.serialization.add_safe_globals, in the module that has it."
+                ) from error
 
     checkpointer.load_checkpoint = load_checkpoint_with_numbers_of_numpy
 
