@@ -127,8 +127,8 @@ def load_numbers_of_numpy(checkpointers: Any) -> None:
                 names = {path: torch.serialization.get_unsafe_globals_in_checkpoint(path) for path in paths}
                 found = "; ".join(f"{', '.join(those)} in {path}" for path, those in names.items() if those)
                 raise ConfigurationError(
-                    f"PyTorch does not load what it does not trust: {found or error}. A class of your own you can name "
-                    "to torch.serialization.add_safe_globals, in the module that has it."
+                    f"PyTorch does not load what it does not trust: {found or error}. Name a class of your own to "
+                    "torch.serialization.add_safe_globals, in the module that has it."
                 ) from error
 
     checkpointer.load_checkpoint = load_checkpoint_with_numbers_of_numpy

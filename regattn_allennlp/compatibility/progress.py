@@ -17,8 +17,9 @@ class Progress:
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
-        # At the start of each epoch: a data loader may go on in an epoch from what it drew in those before.
+        # At the start of each epoch, and of its validation: a data loader may go on from what it drew before.
         self._epoch_starts: list[Optional[dict[str, Any]]] = []
+        self._validation_starts: dict[int, dict[str, Any]] = {}
         self._checkpoint: Optional[dict[str, Any]] = None
         EpochLosses.of(trainer.model).before = (0.0, 0.0)
 
@@ -33,6 +34,7 @@ class Progress:
         trainer = self._trainer
         state = {
             "epoch_starts": self._epoch_starts,
+            "validation_starts": self._validation_starts,
             "random_states": random_states(trainer.cuda_device),
             "grad_scaler": None if trainer._scaler is None else trainer._scaler.state_dict(),
         }
@@ -49,6 +51,7 @@ class Progress:
             self._epoch_starts = [None] * (trainer._start_after_epochs_completed + is_within_an_epoch)
         else:
             self._epoch_starts = state["epoch_starts"]
+            self._validation_starts = state["validation_starts"]
             self._checkpoint = state
             if state["grad_scaler"] and trainer._scaler is not None:
                 trainer._scaler.load_state_dict(state["grad_scaler"])
@@ -63,6 +66,18 @@ class Progress:
         else:
             self.go_on()
             self._epoch_starts.append(random_states(device))
+
+    def start_validation(self, epoch: int) -> None:
+        """Called before a validation draws anything."""
+        self._validation_starts[epoch] = random_states(self._trainer.cuda_device)
+
+    def skip_validation(self, epoch: int) -> None:
+        """Called where an epoch was only read again: reads what it was validated on, if it was."""
+        states = self._validation_starts.get(epoch)
+        if states is not None:
+            set_random_states(states, self._trainer.cuda_device)
+            for _ in self._trainer._validation_data_loader:
+                pass
 
     def go_on(self) -> None:
         """Called where the checkpoint was written that the training goes on from."""

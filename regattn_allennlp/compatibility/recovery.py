@@ -46,6 +46,7 @@ def keep_the_progress(trainers: Any) -> None:
     get_checkpoint_state = trainer_class.get_checkpoint_state
     restore_checkpoint = trainer_class._maybe_restore_checkpoint
     train_epoch = trainer_class._train_epoch
+    validation_loss = trainer_class._validation_loss
 
     @functools.wraps(get_checkpoint_state)
     def get_checkpoint_state_with_progress(self: Any) -> Any:
@@ -76,8 +77,12 @@ def keep_the_progress(trainers: Any) -> None:
     def train_epoch_with_progress(self: Any, epoch: int) -> dict[str, Any]:
         progress = Progress.of(self)
         progress.start_epoch(epoch)
+        if epoch < self._start_after_epochs_completed:
+            metrics = train_epoch(self, epoch)
+            progress.skip_validation(epoch)
+            return metrics
         num_groups = self._start_after_batches_in_epoch_completed
-        if epoch != self._start_after_epochs_completed or num_groups == 0:
+        if epoch > self._start_after_epochs_completed or num_groups == 0:
             return train_epoch(self, epoch)
         data_loader = self.data_loader
         num_batches = num_groups * self._num_gradient_accumulation_steps
@@ -90,10 +95,16 @@ def keep_the_progress(trainers: Any) -> None:
             metrics = {**_metrics_of_no_more_batches(trainers, self), **metrics}
         return metrics
 
+    @functools.wraps(validation_loss)
+    def validation_loss_with_progress(self: Any, epoch: int) -> Any:
+        Progress.of(self).start_validation(epoch)
+        return validation_loss(self, epoch)
+
     trainer_class._progress = None
     trainer_class.get_checkpoint_state = get_checkpoint_state_with_progress
     trainer_class._maybe_restore_checkpoint = restore_checkpoint_with_progress
     trainer_class._train_epoch = train_epoch_with_progress
+    trainer_class._validation_loss = validation_loss_with_progress
 
 
 def _of_all_processes(value: Any) -> list[Any]:
@@ -264,3 +275,22 @@ def track_the_epoch_that_is_gone_on_with(track_epoch: Any) -> None:
         trainer.model.epoch = trainer._start_after_epochs_completed
 
     callback.on_start = on_start_of_an_epoch
+
+
+@mend(
+    "allennlp.training.callbacks.confidence_checks",
+    puts_back="The checks of the first batch are not left on the model in a training that recovers",
+    versions="allennlp==2.10.1",
+    test="tests/compatibility/recovery_test.py::test_callbacks_know_the_epoch_that_is_gone_on_with",
+)
+def check_a_first_batch_alone(confidence_checks: Any) -> None:
+    callback = confidence_checks.ConfidenceChecksCallback
+    on_start = callback.on_start
+
+    @functools.wraps(on_start)
+    def on_start_of_a_first_batch(self: Any, trainer: Any, *arguments: Any, **options: Any) -> None:
+        # Its hooks are removed after the first batch of the first epoch.
+        if trainer._start_after_epochs_completed == 0 and trainer._start_after_batches_in_epoch_completed == 0:
+            on_start(self, trainer, *arguments, **options)
+
+    callback.on_start = on_start_of_a_first_batch

@@ -73,7 +73,11 @@ SAMPLERS = {
     "bucket": {"batch_size": 16, "sorting_keys": ["premise"]},
     "max_tokens_sampler": {"max_tokens": 300, "sorting_keys": ["premise"]},
 }
-# Each with the name that it is reported by.
+# After the first epoch it goes up where it should go down.
+BEST_AT_FIRST = {
+    "trainer.learning_rate_scheduler": {"type": "multi_step", "milestones": [1], "gamma": -3},
+    "trainer.validation_metric": "-loss",
+}
 TRAINERS = {
     "unfreezing": {
         "trainer.optimizer": {"type": "adam", "parameter_groups": LAYERS},
@@ -216,8 +220,7 @@ def test_a_training_that_is_over_stays_as_it_is(train, setup):
 
 @pytest.mark.parametrize("average", [{}, TRAINERS["average"]], ids=["last", "average"])
 def test_the_best_weights_survive_a_kill_before_they_are_written(train, tmp_path, average):
-    # The first epoch is the best: the others learn nothing but noise.
-    overrides = {**average, "trainer.optimizer.lr": 0.1, "trainer.validation_metric": "-loss"}
+    overrides = {**average, **BEST_AT_FIRST}
     expected = train("expected", "sample/softmax", overrides)
     assert numbers(expected)["metrics.json"]["best_epoch"] == 0
     kill_in(lambda: train("killed", "sample/softmax", overrides), after_checkpoint(1))
@@ -227,7 +230,7 @@ def test_the_best_weights_survive_a_kill_before_they_are_written(train, tmp_path
 
 
 def test_a_folder_that_was_moved_recovers(train, tmp_path):
-    overrides = {"trainer.optimizer.lr": 0.1, "trainer.validation_metric": "-loss"}
+    overrides = BEST_AT_FIRST
     expected = train("expected", "sample/softmax", overrides)
     kill_in(lambda: train("killed", "sample/softmax", overrides), after_checkpoint(2))
     (tmp_path / "killed").rename(tmp_path / "moved")
@@ -244,13 +247,14 @@ def test_a_moving_average_goes_on_with_the_parameters_of_the_model(train, tmp_pa
 
 @TrainerCallback.register("log_epochs_of_recovery_test")
 class LogEpochs(TrainerCallback):
-    """Writes what the model takes for its epoch, and whether the epoch will be validated."""
+    """Writes what the model takes for its epoch, whether the epoch will be validated, and what looks on."""
 
     def on_batch(
         self, trainer, batch_inputs, batch_outputs, batch_metrics, epoch, batch_number, is_training, **kwargs
     ):
         with open(Path(self.serialization_dir, f"seen_{epoch}.txt"), "w") as file:
-            file.write(f"{trainer.model.epoch} {trainer._should_validate_this_epoch}")
+            hooks = sum(len(module._forward_hooks) for module in trainer.model.modules())
+            file.write(f"{trainer.model.epoch} {trainer._should_validate_this_epoch} {hooks}")
 
 
 def test_callbacks_know_the_epoch_that_is_gone_on_with(train, tmp_path):
@@ -262,7 +266,7 @@ def test_callbacks_know_the_epoch_that_is_gone_on_with(train, tmp_path):
     }
     folder = killed_and_recovered(train, tmp_path, "sample/softmax", overrides, after_checkpoint(3))
     seen = {path.name: path.read_text() for path in folder.glob("seen_*.txt")}
-    assert seen == {f"seen_{epoch}.txt": f"{epoch} {epoch % 2 == 0}" for epoch in range(5)}
+    assert seen == {f"seen_{epoch}.txt": f"{epoch} {epoch % 2 == 0} 0" for epoch in range(5)}
 
 
 @Model.register("entailment_with_a_metric_of_numpy")
