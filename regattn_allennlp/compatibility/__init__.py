@@ -10,6 +10,7 @@ AllenNLP is not imported, nothing is changed.
 
 from regattn_allennlp.compatibility import (
     checkpoints,
+    data_loaders,
     learning_rates,
     plugins,
     pretrained_transformers,
@@ -22,6 +23,7 @@ __all__ = [
     "MENDS",
     "Mend",
     "checkpoints",
+    "data_loaders",
     "learning_rates",
     "plugins",
     "pretrained_transformers",

@@ -13,8 +13,8 @@ def random_states(device: torch.device) -> dict[str, Any]:
     numpy_states: Any = np.random.get_state()
     algorithm, keys, *rest = numpy_states
     return {
-        "python": [version, torch.tensor(numbers), gauss],
-        "numpy": [algorithm, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "python": [version, _packed(numbers), gauss],
+        "numpy": [algorithm, _packed(keys), *rest],
         "torch": torch.get_rng_state(),
         "device": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
@@ -23,9 +23,18 @@ def random_states(device: torch.device) -> dict[str, Any]:
 def set_random_states(states: dict[str, Any], device: torch.device) -> None:
     """Sets the generators to what `random_states` found."""
     version, numbers, gauss = states["python"]
-    random.setstate((version, tuple(numbers.tolist()), gauss))
+    random.setstate((version, tuple(_unpacked(numbers).tolist()), gauss))
     algorithm, keys, *rest = states["numpy"]
-    np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))
+    np.random.set_state((algorithm, _unpacked(keys), *rest))
     torch.set_rng_state(states["torch"])
     if states["device"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(states["device"], device)
+
+
+def _packed(numbers: Any) -> torch.Tensor:
+    # Of 32 bits each, without a sign, which not all of PyTorch knows.
+    return torch.from_numpy(np.array(numbers, dtype=np.uint32).view(np.int32))
+
+
+def _unpacked(numbers: torch.Tensor) -> np.ndarray:
+    return numbers.numpy().view(np.uint32)
