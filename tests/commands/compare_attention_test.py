@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -103,12 +102,13 @@ def test_archives_and_ray_give_the_numbers_of_the_trainings(allennlp, compared, 
     assert (tmp_path / "out" / "training_curves.png").exists()
 
 
-def test_an_interrupted_comparison_goes_on_where_it_stopped(compared, tmp_path):
+def test_an_interrupted_comparison_goes_on_where_it_stopped(allennlp, tmp_path):
     folder = tmp_path / "out"
-    shutil.copytree(compared, folder)
-    arguments = map(str, command(folder, FUSEDMAX, "sparsemax", seeds=1))
-    in_a_process = [sys.executable, "-m", "allennlp", *arguments]
-    before = written(folder)
+    config = PROJECT_ROOT / "training_configs" / "g2p" / "softmax.jsonnet"
+    overrides = {**SMALL, "trainer.num_epochs": NUM_EPOCHS, "model.beam_search": {"beam_size": 2, "max_steps": 5}}
+    attentions = ("--attention", "softmax", "--attention", "sparsemax", "--seeds", "1")
+    arguments = ["compare-attention", str(config), *attentions, "-s", folder, "-o", json.dumps(overrides), *INCLUDE]
+    in_a_process = [sys.executable, "-m", "allennlp", *map(str, arguments)]
 
     def epochs() -> int:
         return len(list(folder.glob("trials/sparsemax*/seed1/model/metrics_epoch_*.json")))
@@ -125,15 +125,17 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(compared, tmp_path):
     # The training ends with the comparison, though nobody told it to.
     time.sleep(3)
     assert epochs() <= stopped_at + 1
+    before = written(folder)
+    assert len(before) == 2
     first_epoch = next(folder.glob("trials/sparsemax*/seed1/model/metrics_epoch_0.json"))
     first_epoch_written = first_epoch.stat().st_mtime_ns
 
-    subprocess.run(in_a_process, cwd=PROJECT_ROOT, check=True, capture_output=True)
+    allennlp(*arguments)
     assert before.items() <= written(folder).items()
-    assert first_epoch.stat().st_mtime_ns == first_epoch_written
+    assert first_epoch.stat().st_mtime_ns == first_epoch_written, "it began anew"
     assert epochs() == NUM_EPOCHS
     report = comparison(folder)
-    assert [variant["name"] for variant in report["variants"]] == ["fusedmax lam=0.1", "sparsemax"]
+    assert [variant["name"] for variant in report["variants"]] == ["softmax", "sparsemax"]
     assert 0 <= report["differences"][0]["p_value"] <= 1
 
 
