@@ -1,7 +1,7 @@
 """
 The files of a trial's folder, by which the comparison and the trial's own process speak to each other: `request.json`,
 what is to be done; `outcome.json`, what came of it and for which request, or `failure.txt`, why nothing came; `model`,
-what a training writes; `log.txt`, what the process said.
+what a training writes; `log.txt`, what the process said; `.lock`, held by the process at work.
 """
 
 import json
@@ -14,6 +14,7 @@ OUTCOME_NAME = "outcome.json"
 FAILURE_NAME = "failure.txt"
 MODEL_NAME = "model"
 LOG_NAME = "log.txt"
+LOCK_NAME = ".lock"
 
 # What an outcome holds has changed so many times: one of another format is evaluated anew.
 FORMAT = 3

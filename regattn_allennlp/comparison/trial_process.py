@@ -23,10 +23,12 @@ from allennlp.common import Params
 from allennlp.common.plugins import import_plugins
 from allennlp.common.util import import_module_and_submodules, prepare_environment
 from allennlp.models.archival import load_archive
+from filelock import FileLock
 
 from regattn_allennlp.comparison.evaluation import evaluate, training_curve
 from regattn_allennlp.comparison.trial_files import (
     FAILURE_NAME,
+    LOCK_NAME,
     MODEL_NAME,
     OUTCOME_NAME,
     REQUEST_NAME,
@@ -45,7 +47,9 @@ def main() -> None:
     threading.Thread(target=_exit_with_standard_input, daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s - %(levelname)s - %(name)s - %(message)s")
     try:
-        outcome = run(folder, json.loads((folder / REQUEST_NAME).read_text(encoding="utf-8")))
+        # A machine of a cluster that was thought dead may still be at work here, until it finds that it is cut off.
+        with FileLock(folder / LOCK_NAME):
+            outcome = run(folder, json.loads((folder / REQUEST_NAME).read_text(encoding="utf-8")))
     except Exception as error:
         traceback.print_exc()
         write_atomically(folder / FAILURE_NAME, f"{type(error).__name__}: {error}")

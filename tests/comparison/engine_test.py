@@ -1,0 +1,67 @@
+"""Trials on a Ray cluster, of which a machine dies."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import PROJECT_ROOT, SMALL
+from tests.two_machines import Machine, command_of, two_machines, wait_for
+
+CONFIG = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
+NUM_EPOCHS = 30
+
+
+def join_cluster(machine: Machine, *arguments: object) -> None:
+    """Starts Ray there, with one core; a machine that does not answer is taken for dead after a second."""
+    machine.start(
+        Path(sys.executable).with_name("ray"), "start", "--block", "--num-cpus", 1, "--disable-usage-stats",
+        "--node-ip-address", machine.address, *arguments,
+        variables={"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "2"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def trials_on(machine: Machine) -> dict[int, Path]:
+    """The trials that run there, by process."""
+    folders = {pid: re.search(r"trial_process (\S+)", command) for pid, command in machine.processes().items()}
+    return {pid: Path(folder.group(1)) for pid, folder in folders.items() if folder}
+
+
+def epochs(folder: Path) -> dict[str, int]:
+    """When each finished epoch of a trial was."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("model/metrics_epoch_*.json")}
+
+
+def test_the_trials_of_a_machine_that_dies_go_on_with_another(tmp_path):
+    folder = tmp_path / "out"
+    overrides = json.dumps({**SMALL, "trainer.num_epochs": NUM_EPOCHS})
+    with two_machines() as (first, second), open(tmp_path / "log.txt", "w") as log:
+        join_cluster(first, "--head", "--port", 6379, "--include-dashboard", "false", "--temp-dir", "/tmp/regattn-ray")
+        comparison = first.start(
+            sys.executable, "-m", "allennlp", "compare-attention", CONFIG, "--attention", "softmax",
+            "--attention", "sparsemax", "--seeds", 1, "--ray", f"{first.address}:6379", "-s", folder, "-o", overrides,
+            "--include-package", "regattn_allennlp", stdout=log, stderr=log,
+        )  # fmt: skip
+        join_cluster(second, "--address", f"{first.address}:6379")
+        wait_for(lambda: trials_on(second) or comparison.poll() is not None)
+        (trial, trial_folder), = trials_on(second).items()
+        wait_for(lambda: len(epochs(trial_folder)) >= 3 or comparison.poll() is not None)
+        second.kill(unless="trial_process")
+        # Nobody told it, but it ends: two trainings in one folder would spoil each other.
+        wait_for(lambda: not command_of(trial), 10)
+        before = epochs(trial_folder)
+        assert 3 <= len(before) < NUM_EPOCHS
+        wait_for(lambda: comparison.poll() is not None)
+        assert comparison.returncode == 0, (tmp_path / "log.txt").read_text()[-3000:]
+    report = json.loads((folder / "comparison.json").read_text())
+    assert [(variant["name"], len(variant["runs"])) for variant in report["variants"]] == [
+        ("softmax", 1), ("sparsemax", 1),
+    ]  # fmt: skip
+    assert report["failures"] == []
+    after = epochs(trial_folder)
+    assert len(after) == NUM_EPOCHS
+    unrepeated = sorted(before, key=before.__getitem__)[:-2]
+    assert [after[name] for name in unrepeated] == [before[name] for name in unrepeated], "it began anew"
