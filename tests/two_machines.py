@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -47,10 +47,8 @@ class Machine:
         """Kills all that runs there, but for the commands that hold the word."""
         for pid, command in self.processes().items():
             if unless is None or unless not in command:
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
 
 
 def command_of(pid: int) -> str:

@@ -69,8 +69,8 @@ def _run_on_ray(folders: Sequence[Path], address: str) -> Iterator[Path]:
                 write_atomically(folder / FAILURE_NAME, f"Ray ended it to save the machine's memory: {error}")
             except OSError as error:  # of run_trial, as it was raised there
                 raise ConfigurationError(
-                    f"--ray {address}: a machine cannot run {folder}: {error.strerror}: {error.filename}. All machines "
-                    "of the cluster must see the folder of -s, the data and this working directory under the same paths."
+                    f"--ray {address}: a machine cannot run {folder}: {error.strerror}: {error.filename}. "
+                    "All must see the folder of -s, the data and this working directory under the same paths."
                 ) from error
             yield folder
 

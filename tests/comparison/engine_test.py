@@ -1,7 +1,6 @@
 """Trials on a Ray cluster, of which a machine dies."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -47,7 +46,7 @@ def test_the_trials_of_a_machine_that_dies_go_on_with_another(tmp_path):
         )  # fmt: skip
         join_cluster(second, "--address", f"{first.address}:6379")
         wait_for(lambda: trials_on(second) or comparison.poll() is not None)
-        (trial, trial_folder), = trials_on(second).items()
+        ((trial, trial_folder),) = trials_on(second).items()
         wait_for(lambda: len(epochs(trial_folder)) >= 3 or comparison.poll() is not None)
         second.kill(unless="trial_process")
         # Nobody told it, but it ends: two trainings in one folder would spoil each other.
