@@ -5,9 +5,10 @@ what a training writes; `log.txt`, what the process said; `.lock`, held by the p
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Optional
+
+from regattn_allennlp.whole_file import whole_file
 
 REQUEST_NAME = "request.json"
 OUTCOME_NAME = "outcome.json"
@@ -22,9 +23,8 @@ FORMAT = 3
 
 def write_atomically(path: Path, text: str) -> None:
     """An interruption leaves the file as it was, or whole."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+    with whole_file(path) as unfinished:
+        Path(unfinished).write_text(text, encoding="utf-8")
 
 
 def read_outcome(folder: Path, request: dict[str, Any]) -> Optional[dict[str, Any]]:

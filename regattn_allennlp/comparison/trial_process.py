@@ -13,13 +13,13 @@ import os
 import sys
 import threading
 import traceback
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from allennlp.commands.train import train_model
 from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
 from allennlp.common.plugins import import_plugins
 from allennlp.common.util import import_module_and_submodules, prepare_environment
 from allennlp.models.archival import load_archive
@@ -35,8 +35,6 @@ from regattn_allennlp.comparison.trial_files import (
     write_atomically,
 )
 from regattn_allennlp.predictors.archives import ARCHIVE_NAME
-
-logger = logging.getLogger(__name__)
 
 # Written when the training is over and its archive whole.
 TRAINED_NAME = "trained"
@@ -96,39 +94,31 @@ def run(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
 
 def train(config: dict[str, Any], serialization_dir: Path, include_package: list[str]) -> None:
     """
-    Trains, and goes on with a training that was interrupted; anew, if that cannot be gone on with.
-    """
+    Trains, and goes on with a training that was interrupted.
 
-    def start(recover: bool, force: bool) -> None:
+    # Raises
+
+    `ConfigurationError`
+        If that cannot be gone on with. What it has trained is kept.
+    """
+    is_interrupted = any(serialization_dir.glob("model_state_e*.th"))
+    try:
         train_model(
             Params(copy.deepcopy(config)),  # which is consumed
             serialization_dir,
-            recover=recover,
-            force=force,
+            recover=is_interrupted,
+            force=not is_interrupted,
             include_package=include_package,
             file_friendly_logging=True,
             return_model=False,
         )
-
-    remove_broken_checkpoints(serialization_dir)
-    if any(serialization_dir.glob("model_state_e*.th")):
-        try:
-            start(recover=True, force=False)
-            return
-        except Exception:
-            logger.exception("The interrupted training cannot be recovered: it begins anew.")
-    start(recover=False, force=True)
-
-
-def remove_broken_checkpoints(serialization_dir: Path) -> None:
-    """AllenNLP does not recover where the last checkpoint was half written, though it keeps the one before."""
-    for model_state in serialization_dir.glob("model_state_e*_b*.th"):
-        training_state = model_state.with_name(model_state.name.replace("model_state", "training_state"))
-        # What torch.save wrote is a zip file, whose end is written last.
-        if not (zipfile.is_zipfile(model_state) and zipfile.is_zipfile(training_state)):
-            logger.warning("%s or its training_state is not whole.", model_state)
-            model_state.unlink()
-            training_state.unlink(missing_ok=True)
+    except Exception as error:
+        if not is_interrupted:
+            raise
+        raise ConfigurationError(
+            f"{error} (The training was interrupted before, and was gone on with from what is in {serialization_dir}. "
+            "To begin it anew, delete that folder.)"
+        ) from error
 
 
 if __name__ == "__main__":

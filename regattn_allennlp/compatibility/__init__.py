@@ -8,7 +8,25 @@ this package is installed: before the first module of AllenNLP is imported, see 
 AllenNLP is not imported, nothing is changed.
 """
 
-from regattn_allennlp.compatibility import distributed, learning_rates, plugins, pretrained_transformers
+from regattn_allennlp.compatibility import (
+    checkpoints,
+    distributed,
+    learning_rates,
+    plugins,
+    pretrained_transformers,
+    recovery,
+    training_folders,
+)
 from regattn_allennlp.compatibility.mend import MENDS, Mend
 
-__all__ = ["MENDS", "Mend", "distributed", "learning_rates", "plugins", "pretrained_transformers"]
+__all__ = [
+    "MENDS",
+    "Mend",
+    "checkpoints",
+    "distributed",
+    "learning_rates",
+    "plugins",
+    "pretrained_transformers",
+    "recovery",
+    "training_folders",
+]

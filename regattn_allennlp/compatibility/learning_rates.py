@@ -1,5 +1,6 @@
 """Schedulers of the learning rate and of the momentum."""
 
+import copy
 import functools
 import inspect
 import logging
@@ -32,3 +33,46 @@ def build_reduce_on_plateau_without_verbose(schedulers: Any) -> None:
         super(scheduler, itself).__init__(torch.optim.lr_scheduler.ReduceLROnPlateau(**arguments))
 
     scheduler.__init__ = initialize_without_verbose
+
+
+@mend(
+    "allennlp.training.learning_rate_schedulers.combined",
+    puts_back="A training with the scheduler `combined` recovers with the learning rate that it had",
+    versions="allennlp==2.10.1",
+    test="tests/compatibility/recovery_test.py::test_a_killed_training_ends_with_the_numbers_of_an_uninterrupted_one",
+)
+def recover_combined_without_a_new_start(combined: Any) -> None:
+    scheduler = combined.CombinedLearningRateScheduler
+    load_state_dict = scheduler.load_state_dict
+
+    @functools.wraps(load_state_dict)
+    def load_state_dict_and_keep_the_optimizer(self: Any, state_dict: dict[str, Any]) -> None:
+        # The scheduler of the epoch is built anew, and sets the optimizer, which was loaded before, to its start.
+        before = [dict(group) for group in self.optimizer.param_groups]
+        load_state_dict(self, state_dict)
+        for group, fields in zip(self.optimizer.param_groups, before, strict=True):
+            group.update(fields)
+
+    scheduler.load_state_dict = load_state_dict_and_keep_the_optimizer
+
+
+@mend(
+    "allennlp.training.learning_rate_schedulers.slanted_triangular",
+    puts_back="A training with `gradual_unfreezing` recovers with the layers unfrozen that were",
+    versions="allennlp==2.10.1",
+    test="tests/compatibility/learning_rates_test.py::test_gradual_unfreezing_goes_on_after_a_recovery",
+)
+def recover_unfrozen_layers(slanted_triangular: Any) -> None:
+    scheduler = slanted_triangular.SlantedTriangular
+    load_state_dict = scheduler.load_state_dict
+
+    @functools.wraps(load_state_dict)
+    def load_state_dict_and_unfreeze(self: Any, state_dict: dict[str, Any]) -> None:
+        load_state_dict(self, copy.deepcopy(state_dict))
+        if self.gradual_unfreezing:
+            # The parameters know what is frozen, the state does not: the last step is done again.
+            self.last_epoch -= 1
+            self.step()
+            load_state_dict(self, state_dict)
+
+    scheduler.load_state_dict = load_state_dict_and_unfreeze
