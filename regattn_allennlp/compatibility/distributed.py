@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 import os
 import socket
 import struct
@@ -30,15 +31,14 @@ def train_on_several_machines(train: Any) -> None:
 
     @functools.wraps(train_model)
     def train_model_on_this_machine(*args: Any, **kwargs: Any) -> Any:
+        nonlocal node_rank
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         block = bound.arguments["params"].params.get("distributed")
         if block is None:
             return train_model(*args, **kwargs)
         check_block(block)
-        if block.get("num_nodes", 1) == 1:
-            return train_model(*args, **kwargs)
-        nonlocal node_rank
+        variables = interface_for_gloo(block["primary_address"]) if block.get("num_nodes", 1) > 1 else {}
         node_rank = bound.arguments["node_rank"]
         if node_rank > 0:
             # The folder may be shared with the first machine. What is trained is there, and here the vocabulary and
@@ -46,7 +46,6 @@ def train_on_several_machines(train: Any) -> None:
             folder = f"{Path(bound.arguments['serialization_dir'])}.node{node_rank}"
             recover = bound.arguments["recover"] and os.path.exists(folder)
             bound.arguments.update(serialization_dir=folder, recover=recover)
-        variables = interface_for_gloo(block["primary_address"])
         os.environ.update(variables)
         try:
             return train_model(*bound.args, **bound.kwargs)
@@ -60,9 +59,8 @@ def train_on_several_machines(train: Any) -> None:
     archive_model = train.archive_model
 
     @functools.wraps(archive_model)
-    def archive_model_on_the_first_machine(*args: Any, **kwargs: Any) -> None:
-        if node_rank == 0 and is_first():
-            archive_model(*args, **kwargs)
+    def archive_model_on_the_first_machine(*args: Any, **kwargs: Any) -> Any:
+        return archive_model(*args, **kwargs) if node_rank == 0 and is_first() else None
 
     train.archive_model = archive_model_on_the_first_machine
 
@@ -99,7 +97,7 @@ def interface_for_gloo(primary_address: str) -> dict[str, str]:
     """
     from allennlp.common.checks import ConfigurationError
 
-    if "GLOO_SOCKET_IFNAME" in os.environ or sys.platform != "linux":
+    if "GLOO_SOCKET_IFNAME" in os.environ or sys.platform != "linux" or ":" in primary_address:  # of IPv6
         return {}
     import fcntl
 
@@ -112,6 +110,11 @@ def interface_for_gloo(primary_address: str) -> dict[str, str]:
                 f'"distributed.primary_address" is {primary_address}, which cannot be reached from here: {error}'
             ) from error
         own_address = socket.inet_aton(probe.getsockname()[0])
+        if own_address[0] == 127 and primary_address != "localhost" and not primary_address.startswith("127."):
+            raise ConfigurationError(
+                f'"distributed.primary_address" is {primary_address}, by which this machine means itself, '
+                f"{probe.getsockname()[0]}: give the address by which the others reach it."
+            )
         for _, name in socket.if_nameindex():
             try:
                 request = fcntl.ioctl(probe, get_address, struct.pack("256s", name.encode()))
@@ -120,6 +123,59 @@ def interface_for_gloo(primary_address: str) -> dict[str, str]:
             if request[20:24] == own_address:
                 return {"GLOO_SOCKET_IFNAME": name}
     return {}
+
+
+@mend(
+    "allennlp.commands.train",
+    puts_back="`evaluate_on_test` after a training in several processes: one of them evaluates on all test data",
+    versions="allennlp==2.10.1",
+    test=f"{TESTS}::test_trains_with_two_processes_and_two_loader_workers_each",
+)
+def evaluate_on_test_in_one_process(train: Any) -> None:
+    train_model = train.train_model
+    signature = inspect.signature(train_model)
+
+    @functools.wraps(train_model)
+    def train_and_evaluate_model(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        config = bound.arguments["params"].duplicate().as_dict(quiet=True)  # which is consumed
+        model = train_model(*args, **kwargs)
+        is_to_be_evaluated = all(map(config.get, ("distributed", "evaluate_on_test", "test_data_path")))
+        if is_to_be_evaluated and bound.arguments["node_rank"] == 0 and not bound.arguments["dry_run"]:
+            add_test_metrics(Path(bound.arguments["serialization_dir"]), config)
+        return model
+
+    train.train_model = train_and_evaluate_model
+
+    finish = train.TrainModel.finish
+
+    @functools.wraps(finish)
+    def finish_without_test_data(self: Any, metrics: Any) -> None:
+        # AllenNLP evaluates in the first process, on its share of the data, and asks the others for theirs, which are
+        # over by then.
+        if is_distributed() and self.evaluate_on_test:
+            self.evaluation_data_loader = None
+        finish(self, metrics)
+
+    train.TrainModel.finish = finish_without_test_data
+
+
+def add_test_metrics(folder: Path, config: dict[str, Any]) -> None:
+    """Evaluates the archive in a folder on its config's test data, and adds what comes of it to `metrics.json`."""
+    from allennlp.commands.evaluate import evaluate_from_archive
+    from allennlp.common import util
+
+    test_metrics = evaluate_from_archive(
+        folder / "model.tar.gz",
+        json.dumps(config["test_data_path"]),
+        cuda_device=config["distributed"]["cuda_devices"][0],
+        batch_weight_key=config.get("batch_weight_key", ""),
+    )
+    path = folder / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics.update({f"test_{name}": value for name, value in test_metrics.items()})
+    util.dump_metrics(str(path), metrics, log=True)
 
 
 @mend(
@@ -177,18 +233,25 @@ def load_the_best_weights_of_the_first_machine(gradient_descent_trainer: Any) ->
     trainer._load_model_state = load_model_state_of_the_first
 
 
+def is_distributed() -> bool:
+    """Whether this is one of several processes that train together."""
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized()
+
+
 def is_first() -> bool:
     """Whether this is the first process of the first machine, or the only process."""
     import torch.distributed as dist
 
-    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    return not is_distributed() or dist.get_rank() == 0
 
 
 def of_the_first(make: Callable[[], Any]) -> Any:
     """What the function gives in the first process of the first machine, in all of them."""
     import torch.distributed as dist
 
-    if not (dist.is_available() and dist.is_initialized()):
+    if not is_distributed():
         return make()
     made = [make() if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(made, src=0)

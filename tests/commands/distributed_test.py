@@ -24,6 +24,8 @@ OVERRIDES = {
     "trainer.num_epochs": NUM_EPOCHS,
     "data_loader.batch_sampler.batch_size": 16,
     "distributed": {"cuda_devices": [-1, -1]},
+    "test_data_path": "sample:validation[:50]",
+    "evaluate_on_test": True,
 }
 
 
@@ -82,6 +84,10 @@ def metrics(folder: Path) -> dict:
     return {key: value for key, value in measured.items() if "duration" not in key and "memory" not in key}
 
 
+def loader_with_workers(loader: str) -> dict:
+    return {"data_loader.num_workers": 2, "data_loader.type": loader}
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Callable[[str], Path]:
     """The folder of a training in two processes with two workers each, by the name of the data loader."""
@@ -90,8 +96,7 @@ def uninterrupted(tmp_path_factory) -> Callable[[str], Path]:
     def train(loader: str) -> Path:
         if loader not in folders:
             folder = tmp_path_factory.mktemp(loader) / "run"
-            overrides = {"data_loader.num_workers": 2, "data_loader.type": loader}
-            finish(folder, start(folder, overrides))
+            finish(folder, start(folder, loader_with_workers(loader)))
             folders[loader] = folder
         return folders[loader]
 
@@ -99,14 +104,20 @@ def uninterrupted(tmp_path_factory) -> Callable[[str], Path]:
 
 
 @pytest.mark.parametrize("loader", ["multiprocess", "cached"])
-def test_trains_with_two_processes_and_two_loader_workers_each(uninterrupted, loader):
-    assert metrics(uninterrupted(loader))["best_validation_accuracy"] > 0
+def test_trains_with_two_processes_and_two_loader_workers_each(allennlp, uninterrupted, loader, tmp_path):
+    trained = metrics(uninterrupted(loader))
+    assert trained["best_validation_accuracy"] > 0
+    # The test data are evaluated on as a whole.
+    archive = uninterrupted(loader) / "model.tar.gz"
+    allennlp("evaluate", archive, OVERRIDES["test_data_path"], "--output-file", tmp_path / "test.json", *INCLUDE)
+    for name, value in json.loads((tmp_path / "test.json").read_text()).items():
+        assert trained[f"test_{name}"] == pytest.approx(value, abs=1e-6), name
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_two_processes_killed_and_recovered_give_the_same_metrics(uninterrupted, tmp_path):
     folder = tmp_path / "run"
-    overrides = {"data_loader.num_workers": 2, "data_loader.type": "cached"}
+    overrides = loader_with_workers("cached")
     process = start(folder, overrides)
     try:
         # One of the two dies: the other does not wait for it for ever.
@@ -131,8 +142,7 @@ def test_two_machines_train_as_two_processes_do_and_go_on_when_one_died(uninterr
 
     with two_machines() as machines:
         overrides = {
-            "data_loader.num_workers": 2,
-            "data_loader.type": "cached",
+            **loader_with_workers("cached"),
             "distributed": {
                 "cuda_devices": [-1], "num_nodes": 2, "primary_address": machines[0].address, "primary_port": 29500,
             },
@@ -174,8 +184,12 @@ def test_two_machines_train_as_two_processes_do_and_go_on_when_one_died(uninterr
             {"cuda_devices": [-1], "num_nodes": 2, "primary_address": "256.0.0.1", "primary_port": 29500},
             '"distributed.primary_address" is 256.0.0.1, which cannot be reached',
         ),
+        (
+            {"cuda_devices": [-1], "num_nodes": 2, "primary_address": "2130706433", "primary_port": 29500},
+            "2130706433, by which this machine means itself, 127.0.0.1",
+        ),
     ],
-    ids=["unknown key", "no address", "no port", "wrong address"],
+    ids=["unknown key", "no address", "no port", "no such address", "own name"],
 )
 def test_a_mistake_in_the_distributed_block_is_named(allennlp, tmp_path, block, message):
     with pytest.raises(ConfigurationError, match=message):

@@ -1,16 +1,21 @@
-"""Trials on a Ray cluster, of which a machine dies."""
+"""Who runs a trial: one process at a time, and on a Ray cluster another machine when one dies."""
 
 import json
 import re
 import subprocess
 import sys
+import tempfile
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+from filelock import FileLock
+
+from regattn_allennlp.comparison.engine import run_trials
 from tests.conftest import PROJECT_ROOT, SMALL
 from tests.two_machines import Machine, command_of, two_machines, wait_for
 
 CONFIG = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
-NUM_EPOCHS = 30
+NUM_EPOCHS = 20
 
 
 def join_cluster(machine: Machine, *arguments: object) -> None:
@@ -37,8 +42,13 @@ def epochs(folder: Path) -> dict[str, int]:
 def test_the_trials_of_a_machine_that_dies_go_on_with_another(tmp_path):
     folder = tmp_path / "out"
     overrides = json.dumps({**SMALL, "trainer.num_epochs": NUM_EPOCHS})
-    with two_machines() as (first, second), open(tmp_path / "log.txt", "w") as log:
-        join_cluster(first, "--head", "--port", 6379, "--include-dashboard", "false", "--temp-dir", "/tmp/regattn-ray")
+    with (
+        # Paths of sockets are short.
+        tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as session,
+        two_machines() as (first, second),
+        open(tmp_path / "log.txt", "w") as log,
+    ):
+        join_cluster(first, "--head", "--port", 6379, "--include-dashboard", "false", "--temp-dir", session)
         comparison = first.start(
             sys.executable, "-m", "allennlp", "compare-attention", CONFIG, "--attention", "softmax",
             "--attention", "sparsemax", "--seeds", 1, "--ray", f"{first.address}:6379", "-s", folder, "-o", overrides,
@@ -64,3 +74,17 @@ def test_the_trials_of_a_machine_that_dies_go_on_with_another(tmp_path):
     assert len(after) == NUM_EPOCHS
     unrepeated = sorted(before, key=before.__getitem__)[:-2]
     assert [after[name] for name in unrepeated] == [before[name] for name in unrepeated], "it began anew"
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path, monkeypatch):
+    (tmp_path / "starts.py").write_text("open('started', 'w').close(); raise ValueError('it starts')")
+    (tmp_path / "request.json").write_text(json.dumps({"include_package": ["starts"]}))
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / "log.txt"
+    with ThreadPool(1) as pool:
+        with FileLock(tmp_path / ".lock"):
+            trial = pool.apply_async(lambda: list(run_trials([tmp_path])))
+            wait_for(lambda: (log.exists() and "Another process is still at work" in log.read_text()) or trial.ready())
+            assert not (tmp_path / "started").exists()
+        assert trial.get(100) == [tmp_path]
+    assert "it starts" in (tmp_path / "failure.txt").read_text()
