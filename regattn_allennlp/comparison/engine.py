@@ -13,9 +13,12 @@ from typing import Any, Optional
 
 from allennlp.common.checks import ConfigurationError
 
-from regattn_allennlp.comparison.trial_files import FAILURE_NAME, LOG_NAME, OUTCOME_NAME, write_atomically
+from regattn_allennlp.comparison.trial_files import FAILURE_NAME, LOG_NAME, NODE_NAME, OUTCOME_NAME, write_atomically
 
 logger = logging.getLogger(__name__)
+
+# How often a cluster is asked which of its machines are dead.
+SECONDS_BETWEEN_LOOKS = 10
 
 
 def run_trials(
@@ -49,30 +52,48 @@ def _run_on_ray(folders: Sequence[Path], address: str) -> Iterator[Path]:
     with _ray_cluster(address) as ray:
         # What becomes of a trial whose machine dies is decided below, not by Ray: that would try again for ever what
         # needs more memory than there is.
-        run = ray.remote(run_trial).options(num_cpus=1, max_retries=0)
+        run = ray.remote(_run_trial_on_ray).options(num_cpus=1, max_retries=0)
 
         def start(folder: Path) -> Any:
+            (folder / NODE_NAME).unlink(missing_ok=True)
             # Ray tells its processes how many threads are theirs.
             return run.remote((str(folder), None, os.getcwd()))
 
         running = {start(folder): folder for folder in folders}
         while running:
-            (ended,), _ = ray.wait(list(running))
-            folder = running.pop(ended)
-            try:
-                ray.get(ended)
-            except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError):
-                logger.warning("The machine or the process of Ray that ran %s has died: it goes on elsewhere.", folder)
-                running[start(folder)] = folder
-                continue
-            except ray.exceptions.OutOfMemoryError as error:
-                write_atomically(folder / FAILURE_NAME, f"Ray ended it to save the machine's memory: {error}")
-            except OSError as error:  # of run_trial, as it was raised there
-                raise ConfigurationError(
-                    f"--ray {address}: a machine cannot run {folder}: {error.strerror}: {error.filename}. "
-                    "All must see the folder of -s, the data and this working directory under the same paths."
-                ) from error
-            yield folder
+            ended, _ = ray.wait(list(running), timeout=SECONDS_BETWEEN_LOOKS)
+            # Ray itself waits many minutes for the answer of a machine that closed no connection when it died.
+            dead = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+            for trial, folder in list(running.items()):
+                node = folder / NODE_NAME
+                has_died = trial not in ended and node.exists() and node.read_text() in dead
+                if trial not in ended and not has_died:
+                    continue
+                del running[trial]
+                try:
+                    if not has_died:
+                        ray.get(trial)
+                except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError):
+                    has_died = True
+                except ray.exceptions.OutOfMemoryError as error:
+                    write_atomically(folder / FAILURE_NAME, f"Ray ended it to save the machine's memory: {error}")
+                except OSError as error:  # of the function that is run, as it was raised there
+                    raise ConfigurationError(
+                        f"--ray {address}: a machine cannot run {folder}: {error.strerror}: {error.filename}. "
+                        "All must see the folder of -s, the data and this working directory under the same paths."
+                    ) from error
+                if has_died:
+                    logger.warning("The machine or process of Ray that ran %s has died: it goes on elsewhere.", folder)
+                    running[start(folder)] = folder
+                else:
+                    yield folder
+
+
+def _run_trial_on_ray(task: tuple[str, Optional[int], str]) -> str:
+    import ray
+
+    write_atomically(Path(task[0], NODE_NAME), ray.get_runtime_context().get_node_id())
+    return run_trial(task)
 
 
 @contextmanager

@@ -1,29 +1,36 @@
 """Who runs a trial: one process at a time, and on a Ray cluster another machine when one dies."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+import pytest
 from filelock import FileLock
 
 from regattn_allennlp.comparison.engine import run_trials
 from tests.conftest import PROJECT_ROOT, SMALL
-from tests.two_machines import Machine, command_of, two_machines, wait_for
+from tests.two_machines import Machine, command_of, ip, two_machines, wait_for
 
 CONFIG = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
 NUM_EPOCHS = 20
 
 
 def join_cluster(machine: Machine, *arguments: object) -> None:
-    """Starts Ray there, with one core; a machine that does not answer is taken for dead after a second."""
+    """Starts Ray there, with one core; a machine that does not answer is taken for dead after some seconds."""
     machine.start(
         Path(sys.executable).with_name("ray"), "start", "--block", "--num-cpus", 1, "--disable-usage-stats",
         "--node-ip-address", machine.address, *arguments,
-        variables={"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "2"},
+        variables={
+            "RAY_health_check_period_ms": "1000",
+            "RAY_health_check_timeout_ms": "3000",
+            "RAY_health_check_failure_threshold": "3",
+        },
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -39,7 +46,8 @@ def epochs(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("model/metrics_epoch_*.json")}
 
 
-def test_the_trials_of_a_machine_that_dies_go_on_with_another(tmp_path):
+@pytest.mark.parametrize("is_cut_off", [False, True], ids=["killed", "cut off"])
+def test_the_trials_of_a_machine_that_dies_go_on_with_another(tmp_path, is_cut_off):
     folder = tmp_path / "out"
     overrides = json.dumps({**SMALL, "trainer.num_epochs": NUM_EPOCHS})
     with (
@@ -58,8 +66,17 @@ def test_the_trials_of_a_machine_that_dies_go_on_with_another(tmp_path):
         wait_for(lambda: trials_on(second) or comparison.poll() is not None)
         ((trial, trial_folder),) = trials_on(second).items()
         wait_for(lambda: len(epochs(trial_folder)) >= 3 or comparison.poll() is not None)
-        second.kill(unless="trial_process")
-        # Nobody told it, but it ends: two trainings in one folder would spoil each other.
+        if is_cut_off:
+            # It lives, and nobody is told otherwise. What it trains, slowly, is not touched before it ends.
+            os.kill(trial, signal.SIGSTOP)
+            ip("-n", second.name, "link", "set", "cable", "down")
+            log_of_trial = trial_folder / "log.txt"
+            wait_for(lambda: "Another process is still at work" in log_of_trial.read_text())
+            assert command_of(trial)
+            second.kill()
+        else:
+            # Nobody tells its trial, but it ends: two trainings in one folder would spoil each other.
+            second.kill(unless="trial_process")
         wait_for(lambda: not command_of(trial), 10)
         before = epochs(trial_folder)
         assert 3 <= len(before) < NUM_EPOCHS
