@@ -60,7 +60,7 @@ def command_of(pid: int) -> str:
         return ""
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 600) -> None:
     """Waits until it is so, and fails if it takes longer than it should."""
     deadline = time.monotonic() + seconds
     while not condition():

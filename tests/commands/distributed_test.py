@@ -24,6 +24,8 @@ OVERRIDES = {
     "trainer.num_epochs": NUM_EPOCHS,
     "data_loader.batch_sampler.batch_size": 16,
     "distributed": {"cuda_devices": [-1, -1]},
+    # An early epoch is the best so: its weights are to be kept over all that happens.
+    "trainer.validation_metric": "+loss",
     "test_data_path": "sample:validation[:50]",
     "evaluate_on_test": True,
 }
@@ -47,7 +49,7 @@ def start(folder: Path, overrides: dict, *arguments: object) -> subprocess.Popen
 
 def finish(folder: Path, process: subprocess.Popen) -> None:
     try:
-        assert process.wait(300) == 0, Path(f"{folder}.log").read_text()[-3000:]
+        assert process.wait(600) == 0, Path(f"{folder}.log").read_text()[-3000:]
     finally:
         end(process)
 
@@ -73,7 +75,7 @@ def session_of(pid: int) -> int | None:
 
 
 def wait_for_epoch(epoch: int, folder: Path, process: subprocess.Popen) -> None:
-    """Waits until the checkpoint after so many epochs is written."""
+    """Waits until this epoch is trained, and the checkpoint of the one before is whole."""
     wait_for(lambda: (folder / f"metrics_epoch_{epoch}.json").exists() or process.poll() is not None)
     assert process.poll() is None, Path(f"{folder}.log").read_text()[-3000:]
 
@@ -106,7 +108,7 @@ def uninterrupted(tmp_path_factory) -> Callable[[str], Path]:
 @pytest.mark.parametrize("loader", ["multiprocess", "cached"])
 def test_trains_with_two_processes_and_two_loader_workers_each(allennlp, uninterrupted, loader, tmp_path):
     trained = metrics(uninterrupted(loader))
-    assert trained["best_validation_accuracy"] > 0
+    assert trained["best_epoch"] < NUM_EPOCHS - 1
     # The test data are evaluated on as a whole.
     archive = uninterrupted(loader) / "model.tar.gz"
     allennlp("evaluate", archive, OVERRIDES["test_data_path"], "--output-file", tmp_path / "test.json", *INCLUDE)
@@ -124,7 +126,7 @@ def test_two_processes_killed_and_recovered_give_the_same_metrics(uninterrupted,
         wait_for_epoch(2, folder, process)
         spawned = [pid for pid, command in members(process).items() if "spawn_main" in command]
         os.kill(max(spawned), signal.SIGKILL)
-        assert process.wait(60) != 0
+        assert process.wait(120) != 0
         wait_for(lambda: not members(process), 10)
 
         # All die at once.
@@ -166,7 +168,7 @@ def test_two_machines_train_as_two_processes_do_and_go_on_when_one_died(uninterr
         # Another machine takes the place of the one that died, whose files are not there.
         shutil.rmtree(f"{folder}.node1")
         for process in start_both("--recover"):
-            assert process.wait(300) == 0, Path(f"{folder}.log").read_text()[-3000:]
+            assert process.wait(600) == 0, Path(f"{folder}.log").read_text()[-3000:]
     assert metrics(folder) == metrics(uninterrupted("cached"))
     assert (folder / "model.tar.gz").exists()
     # What is trained is on the first machine alone.
