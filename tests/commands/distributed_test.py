@@ -113,7 +113,8 @@ def test_trains_with_two_processes_and_two_loader_workers_each(allennlp, uninter
     archive = uninterrupted(loader) / "model.tar.gz"
     allennlp("evaluate", archive, OVERRIDES["test_data_path"], "--output-file", tmp_path / "test.json", *INCLUDE)
     for name, value in json.loads((tmp_path / "test.json").read_text()).items():
-        assert trained[f"test_{name}"] == pytest.approx(value, abs=1e-6), name
+        # The loss is AllenNLP's mean over batches, and these are shuffled.
+        assert trained[f"test_{name}"] == pytest.approx(value, abs=0.05 if name == "loss" else 1e-6), name
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
