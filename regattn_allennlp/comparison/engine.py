@@ -1,18 +1,24 @@
 """Runs trials, several at a time: on this machine, or on the machines of a Ray cluster."""
 
+import logging
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Optional
 
 from allennlp.common.checks import ConfigurationError
 
-from regattn_allennlp.comparison.trial_files import FAILURE_NAME, LOG_NAME, OUTCOME_NAME, write_atomically
+from regattn_allennlp.comparison.trial_files import FAILURE_NAME, LOG_NAME, NODE_NAME, OUTCOME_NAME, write_atomically
+
+logger = logging.getLogger(__name__)
+
+# How often a cluster is asked which of its machines are dead.
+SECONDS_BETWEEN_LOOKS = 10
 
 
 def run_trials(
@@ -25,35 +31,78 @@ def run_trials(
     # Parameters
 
     num_workers : `int`, optional
-        How many trials run at a time. By default one; on Ray as many as the cluster has cores.
+        How many trials run at a time on this machine, by default one. On Ray it is as many as the cluster has cores.
     ray_address : `str`, optional
-        Of a Ray cluster whose machines all see the folders under the same path; "local" starts one here.
+        Of a Ray cluster whose machines all see the folders under the same path; "local" starts one here. The trials
+        of a machine that dies go on with the others.
     """
     if not folders:
         return
-    # Both kinds of pool have the interface of multiprocessing.Pool.
-    if ray_address is None:
-        num_workers = num_workers or 1
-        num_threads: Optional[int] = max(1, (os.cpu_count() or 1) // num_workers)
-        open_pool: AbstractContextManager[Any] = ThreadPool(num_workers)
-    else:
-        # Ray tells its processes how many threads are theirs.
-        num_threads = None
-        open_pool = _ray_pool(num_workers, ray_address)
+    if ray_address is not None:
+        yield from _run_on_ray(folders, ray_address)
+        return
+    num_workers = num_workers or 1
+    num_threads = max(1, (os.cpu_count() or 1) // num_workers)
     tasks = [(str(folder), num_threads, os.getcwd()) for folder in folders]
-    with open_pool as pool:
-        for folder in pool.imap_unordered(run_trial, tasks):
-            yield Path(folder)
+    with ThreadPool(num_workers) as pool:
+        yield from map(Path, pool.imap_unordered(run_trial, tasks))
+
+
+def _run_on_ray(folders: Sequence[Path], address: str) -> Iterator[Path]:
+    with _ray_cluster(address) as ray:
+        # What becomes of a trial whose machine dies is decided below, not by Ray: that would try again for ever what
+        # needs more memory than there is.
+        run = ray.remote(_run_trial_on_ray).options(num_cpus=1, max_retries=0)
+
+        def start(folder: Path) -> Any:
+            (folder / NODE_NAME).unlink(missing_ok=True)
+            # Ray tells its processes how many threads are theirs.
+            return run.remote((str(folder), None, os.getcwd()))
+
+        running = {start(folder): folder for folder in folders}
+        while running:
+            ended, _ = ray.wait(list(running), timeout=SECONDS_BETWEEN_LOOKS)
+            # Ray itself waits many minutes for the answer of a machine that closed no connection when it died.
+            dead = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+            for trial, folder in list(running.items()):
+                node = folder / NODE_NAME
+                has_died = trial not in ended and node.exists() and node.read_text() in dead
+                if trial not in ended and not has_died:
+                    continue
+                del running[trial]
+                try:
+                    if not has_died:
+                        ray.get(trial)
+                except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError):
+                    has_died = True
+                except ray.exceptions.OutOfMemoryError as error:
+                    write_atomically(folder / FAILURE_NAME, f"Ray ended it to save the machine's memory: {error}")
+                except OSError as error:  # of the function that is run, as it was raised there
+                    raise ConfigurationError(
+                        f"--ray {address}: a machine cannot run {folder}: {error.strerror}: {error.filename}. "
+                        "All must see the folder of -s, the data and this working directory under the same paths."
+                    ) from error
+                if has_died:
+                    logger.warning("The machine or process of Ray that ran %s has died: it goes on elsewhere.", folder)
+                    running[start(folder)] = folder
+                else:
+                    yield folder
+
+
+def _run_trial_on_ray(task: tuple[str, Optional[int], str]) -> str:
+    import ray
+
+    write_atomically(Path(task[0], NODE_NAME), ray.get_runtime_context().get_node_id())
+    return run_trial(task)
 
 
 @contextmanager
-def _ray_pool(num_workers: Optional[int], address: str) -> Iterator[Any]:
+def _ray_cluster(address: str) -> Iterator[Any]:
     # Ray would otherwise build the environment of `uv run` anew for its processes.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
-        from ray.util.multiprocessing import Pool
     except ImportError as error:
         raise ConfigurationError(f"--ray needs Ray, the extra regattn_allennlp[ray]: {error}") from error
     try:
@@ -68,8 +117,7 @@ def _ray_pool(num_workers: Optional[int], address: str) -> Iterator[Any]:
             'address, or "auto"; or write "local" for one that is started here.'
         ) from error
     try:
-        with Pool(num_workers) as pool:
-            yield pool
+        yield ray
     finally:
         ray.shutdown()
 

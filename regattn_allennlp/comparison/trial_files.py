@@ -1,7 +1,8 @@
 """
 The files of a trial's folder, by which the comparison and the trial's own process speak to each other: `request.json`,
 what is to be done; `outcome.json`, what came of it and for which request, or `failure.txt`, why nothing came; `model`,
-what a training writes; `log.txt`, what the process said.
+what a training writes; `log.txt`, what the process said; `.lock`, held by the process at work;
+`.ray_node`, the machine of a Ray cluster that it runs on.
 """
 
 import json
@@ -15,6 +16,8 @@ OUTCOME_NAME = "outcome.json"
 FAILURE_NAME = "failure.txt"
 MODEL_NAME = "model"
 LOG_NAME = "log.txt"
+LOCK_NAME = ".lock"
+NODE_NAME = ".ray_node"
 
 # What an outcome holds has changed so many times: one of another format is evaluated anew.
 FORMAT = 3

@@ -13,6 +13,8 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,20 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.plugins import import_plugins
 from allennlp.common.util import import_module_and_submodules, prepare_environment
 from allennlp.models.archival import load_archive
+from filelock import FileLock, Timeout
 
 from regattn_allennlp.comparison.evaluation import evaluate, training_curve
 from regattn_allennlp.comparison.trial_files import (
     FAILURE_NAME,
+    LOCK_NAME,
     MODEL_NAME,
     OUTCOME_NAME,
     REQUEST_NAME,
     write_atomically,
 )
 from regattn_allennlp.predictors.archives import ARCHIVE_NAME
+
+logger = logging.getLogger(__name__)
 
 # Written when the training is over and its archive whole.
 TRAINED_NAME = "trained"
@@ -43,12 +49,28 @@ def main() -> None:
     threading.Thread(target=_exit_with_standard_input, daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s - %(levelname)s - %(name)s - %(message)s")
     try:
-        outcome = run(folder, json.loads((folder / REQUEST_NAME).read_text(encoding="utf-8")))
+        with _alone_in(folder):
+            outcome = run(folder, json.loads((folder / REQUEST_NAME).read_text(encoding="utf-8")))
     except Exception as error:
         traceback.print_exc()
         write_atomically(folder / FAILURE_NAME, f"{type(error).__name__}: {error}")
         sys.exit(1)
     write_atomically(folder / OUTCOME_NAME, json.dumps(outcome))
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    # A machine of a cluster that was thought dead may still be at work, until it finds that it is cut off.
+    lock = FileLock(folder / LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("Another process is still at work in %s: waiting for its end.", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _exit_with_standard_input() -> None:

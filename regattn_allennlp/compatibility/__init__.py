@@ -11,6 +11,7 @@ AllenNLP is not imported, nothing is changed.
 from regattn_allennlp.compatibility import (
     checkpoints,
     data_loaders,
+    distributed,
     learning_rates,
     plugins,
     pretrained_transformers,
@@ -24,6 +25,7 @@ __all__ = [
     "Mend",
     "checkpoints",
     "data_loaders",
+    "distributed",
     "learning_rates",
     "plugins",
     "pretrained_transformers",

@@ -1,4 +1,4 @@
-"""The `allennlp` command line with this plugin: training, evaluation, recovery, several processes, discovery."""
+"""The `allennlp` command line with this plugin: training, evaluation, recovery, discovery."""
 
 import json
 import signal
@@ -148,18 +148,6 @@ def test_an_interrupted_training_recovers(tmp_path):
     subprocess.run((*command, "--recover"), env=environment(), check=True, capture_output=True)
     assert metrics(folder)["epoch"] == 39
     assert (folder / "metrics_epoch_0.json").stat().st_mtime_ns == before, "it began anew"
-
-
-@pytest.mark.parametrize("loader", LOADERS)
-def test_trains_with_two_processes_and_two_loader_workers_each(tmp_path, loader):
-    config = PROJECT_ROOT / "training_configs" / "sample" / "fusedmax.jsonnet"
-    overrides = small(
-        {"distributed": {"cuda_devices": [-1, -1]}, "data_loader.num_workers": 2, "data_loader.type": loader}
-    )
-    command = (*ALLENNLP, "train", str(config), "-s", str(tmp_path / "run"), "--overrides", overrides, *INCLUDE)
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert metrics(tmp_path / "run")["best_validation_accuracy"] > 0
 
 
 @pytest.mark.parametrize("plugins_file", [True, False])
