@@ -9,13 +9,17 @@ AllenNLP is not imported, nothing is changed.
 """
 
 from regattn_allennlp.compatibility import (
+    callbacks,
     checkpoints,
     data_loaders,
     distributed,
+    gradients,
     learning_rates,
+    mixed_precision,
     plugins,
     pretrained_transformers,
     recovery,
+    tensor_caches,
     training_folders,
 )
 from regattn_allennlp.compatibility.mend import MENDS, Mend
@@ -23,12 +27,16 @@ from regattn_allennlp.compatibility.mend import MENDS, Mend
 __all__ = [
     "MENDS",
     "Mend",
+    "callbacks",
     "checkpoints",
     "data_loaders",
     "distributed",
+    "gradients",
     "learning_rates",
+    "mixed_precision",
     "plugins",
     "pretrained_transformers",
     "recovery",
+    "tensor_caches",
     "training_folders",
 ]

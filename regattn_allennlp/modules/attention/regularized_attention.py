@@ -5,7 +5,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.modules.attention import Attention
 from allennlp.modules.matrix_attention import DotProductMatrixAttention, MatrixAttention
 
-from regattn_allennlp.operators import RegularizedMax
+from regattn_allennlp.operators import RegularizedMax, Softmax
 
 
 @Attention.register("regularized")
@@ -22,7 +22,7 @@ class RegularizedAttention(Attention):
 
     # Parameters
 
-    regularized_max : `RegularizedMax`
+    regularized_max : `RegularizedMax`, optional (default = softmax)
         The operator that makes weights of scores.
     similarity : `Union[MatrixAttention, Attention]`, optional (default = dot product)
         What makes scores of vectors: in a config, the block of any `MatrixAttention`, or of an `Attention` for those
@@ -33,7 +33,7 @@ class RegularizedAttention(Attention):
 
     def __init__(
         self,
-        regularized_max: RegularizedMax,
+        regularized_max: RegularizedMax = None,  # type: ignore[assignment]
         similarity: Union[MatrixAttention, Attention] = None,  # type: ignore[assignment]
         normalize: bool = True,
     ) -> None:
@@ -43,7 +43,7 @@ class RegularizedAttention(Attention):
                 f"similarity must be what makes scores of vectors, such as dot_product or bilinear, "
                 f"but is an attention of its own: {type(similarity).__name__}"
             )
-        self.regularized_max = regularized_max
+        self.regularized_max = regularized_max or Softmax()
         self.similarity = similarity or DotProductMatrixAttention()
         if isinstance(self.similarity, Attention):
             self.similarity._normalize = False

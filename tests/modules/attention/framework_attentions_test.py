@@ -56,6 +56,18 @@ def test_an_attention_is_its_operator_on_the_similarities(attention_class, confi
     assert (weights[1, 3:] == 0).all()
 
 
+@pytest.mark.parametrize("name", Attention.list_available())
+def test_every_attention_is_built_without_more_arguments_than_sizes(name):
+    attention_class = Attention.by_name(name)
+    sizes = (4, 4) if name in ("additive", "bilinear", "linear") else ()
+    vector, matrix, mask = inputs()
+    weights = attention_class(*sizes)(vector, matrix, mask)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2))
+    if name in ("regularized", "custom"):
+        expected = regattn_allennlp.softmax(torch.einsum("bd,bnd->bn", vector, matrix), mask)
+        torch.testing.assert_close(weights, expected)
+
+
 @every_attention
 def test_what_is_learned_is_a_parameter_of_the_attention(attention_class, config, operator):
     learned = {"learn_gamma": True} | ({"learn_alpha": True} if config["type"] == "entmax" else {})
