@@ -6,6 +6,18 @@ from regattn_allennlp.compatibility.mend import mend
 
 
 @mend(
+    "transformers",
+    puts_back="AllenNLP imports with Transformers from 4.50 on, and its optimizer `huggingface_adamw` trains as before",
+    versions="transformers>=4.50",
+    test="tests/compatibility/transformers_adamw_test.py::test_it_steps_as_the_transformers_library_did",
+)
+def put_back_adamw(transformers: Any) -> None:
+    from regattn_allennlp.compatibility.transformers_adamw import TransformersAdamW
+
+    transformers.AdamW = TransformersAdamW
+
+
+@mend(
     "allennlp.common.cached_transformers",
     puts_back="Tokenizers of pretrained transformers load",
     versions="transformers>=4.49",
