@@ -1,5 +1,7 @@
 """Pretrained transformers, their tokenizers, and what AllenNLP imports of the Transformers library."""
 
+import importlib
+import sys
 from typing import Any
 
 from regattn_allennlp.compatibility.mend import mend
@@ -12,9 +14,11 @@ from regattn_allennlp.compatibility.mend import mend
     test="tests/compatibility/transformers_adamw_test.py::test_it_steps_as_the_transformers_library_did",
 )
 def put_back_adamw(transformers: Any) -> None:
+    # This module of Transformers puts a second copy of the whole in the place of the first, so it comes first.
+    importlib.import_module("transformers.processing_utils")
     from regattn_allennlp.compatibility.transformers_adamw import TransformersAdamW
 
-    transformers.AdamW = TransformersAdamW
+    sys.modules["transformers"].AdamW = TransformersAdamW  # type: ignore[attr-defined]
 
 
 @mend(
