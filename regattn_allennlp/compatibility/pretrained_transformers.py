@@ -36,3 +36,28 @@ def load_tokenizers_without_special_tokens(cached_transformers: Any) -> None:
         return load_tokenizer(model_name, **kwargs)
 
     cached_transformers.get_tokenizer = get_tokenizer
+
+
+@mend(
+    "transformers.tokenization_utils_base",
+    puts_back="Tokenizers of Transformers 5 encode texts as AllenNLP asks them to",
+    versions="transformers>=5",
+    test="tests/compatibility/pretrained_transformers_test.py::test_tokens_are_those_of_the_transformers_library",
+)
+def put_back_methods_of_tokenizers(tokenization: Any) -> None:
+    of_all = tokenization.PreTrainedTokenizerBase
+
+    def build_inputs_with_special_tokens(self: Any, token_ids: list[int]) -> list[int]:
+        probe = self("a", return_special_tokens_mask=True)
+        is_special = probe["special_tokens_mask"]
+        start, end = is_special.index(0), is_special[::-1].index(0)
+        return probe["input_ids"][:start] + token_ids + probe["input_ids"][len(is_special) - end :]
+
+    methods = {
+        "encode_plus": of_all.__call__,
+        "batch_encode_plus": of_all.__call__,
+        "build_inputs_with_special_tokens": build_inputs_with_special_tokens,
+    }
+    for name, method in methods.items():
+        if not hasattr(of_all, name):  # 5.0 had some of them
+            setattr(of_all, name, method)
