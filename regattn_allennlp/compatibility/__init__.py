@@ -8,7 +8,7 @@ this package is installed: before the first module of AllenNLP is imported, see 
 AllenNLP is not imported, nothing is changed.
 """
 
-from regattn_allennlp.compatibility import hub, learning_rates, plugins, pretrained_transformers
+from regattn_allennlp.compatibility import downloads, hub, learning_rates, plugins, pretrained_transformers
 from regattn_allennlp.compatibility.mend import MENDS, Mend
 
-__all__ = ["MENDS", "Mend", "hub", "learning_rates", "plugins", "pretrained_transformers"]
+__all__ = ["MENDS", "Mend", "downloads", "hub", "learning_rates", "plugins", "pretrained_transformers"]

@@ -9,7 +9,7 @@ from regattn_allennlp.compatibility.mend import mend
 
 @mend(
     "transformers",
-    puts_back="AllenNLP imports with Transformers from 4.50 on, and its optimizer `huggingface_adamw` trains as before",
+    puts_back="AllenNLP imports with Transformers from 4.50 on; its optimizer `huggingface_adamw` trains as before",
     versions="transformers>=4.50",
     test="tests/compatibility/transformers_adamw_test.py::test_it_steps_as_the_transformers_library_did",
 )
@@ -61,3 +61,23 @@ def put_back_methods_of_tokenizers(tokenization: Any) -> None:
     for name, method in methods.items():
         if not hasattr(of_all, name):  # 5.0 had some of them
             setattr(of_all, name, method)
+
+
+@mend(
+    "allennlp.common.cached_transformers",
+    puts_back="`reinit_modules` makes weights anew with Transformers 5, which left all as they were",
+    versions="transformers>=5",
+    test="tests/compatibility/pretrained_transformers_test.py::test_layers_are_made_anew",
+)
+def let_weights_be_made_anew(cached_transformers: Any) -> None:
+    class AutoModel(cached_transformers.AutoModel):
+        @classmethod
+        def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+            model = super().from_pretrained(*args, **kwargs)
+            for tensor in (*model.parameters(), *model.buffers()):
+                # By this mark Transformers' initialization spares what was loaded.
+                if hasattr(tensor, "_is_hf_initialized"):
+                    del tensor._is_hf_initialized
+            return model
+
+    cached_transformers.AutoModel = AutoModel
