@@ -45,7 +45,7 @@ def byte_pairs(of: type) -> TokenizerBuilder:
     return build
 
 
-def sentence_pieces(of: type) -> TokenizerBuilder:
+def sentence_pieces(of: Any) -> TokenizerBuilder:
     def build(folder: Path, sentences: list[str]) -> Any:
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
@@ -54,8 +54,8 @@ def sentence_pieces(of: type) -> TokenizerBuilder:
             hard_vocab_limit=False, pad_id=0, unk_id=1, bos_id=2, eos_id=3, pad_piece="<pad>", bos_piece="[CLS]",
             eos_piece="[SEP]", control_symbols=["[MASK]"], num_threads=1, minloglevel=2,
         )  # fmt: skip
-        (folder / "spiece.model").write_bytes(model.getvalue())
-        return of(str(folder / "spiece.model"))
+        (folder / of.vocab_files_names["vocab_file"]).write_bytes(model.getvalue())
+        return of.from_pretrained(folder)  # a constructor that takes the file is of Transformers 4
 
     return build
 

@@ -1,8 +1,24 @@
 """Pretrained transformers, their tokenizers, and what AllenNLP imports of the Transformers library."""
 
+import importlib
+import sys
 from typing import Any
 
 from regattn_allennlp.compatibility.mend import mend
+
+
+@mend(
+    "transformers",
+    puts_back="AllenNLP imports with Transformers from 4.50 on; its optimizer `huggingface_adamw` trains as before",
+    versions="transformers>=4.50",
+    test="tests/compatibility/transformers_adamw_test.py::test_it_steps_as_the_transformers_library_did",
+)
+def put_back_adamw(transformers: Any) -> None:
+    # This module of Transformers puts a second copy of the whole in the place of the first, so it comes first.
+    importlib.import_module("transformers.processing_utils")
+    from regattn_allennlp.compatibility.transformers_adamw import TransformersAdamW
+
+    sys.modules["transformers"].AdamW = TransformersAdamW  # type: ignore[attr-defined]
 
 
 @mend(
@@ -20,3 +36,48 @@ def load_tokenizers_without_special_tokens(cached_transformers: Any) -> None:
         return load_tokenizer(model_name, **kwargs)
 
     cached_transformers.get_tokenizer = get_tokenizer
+
+
+@mend(
+    "transformers.tokenization_utils_base",
+    puts_back="Tokenizers of Transformers 5 encode texts as AllenNLP asks them to",
+    versions="transformers>=5",
+    test="tests/compatibility/pretrained_transformers_test.py::test_tokens_are_those_of_the_transformers_library",
+)
+def put_back_methods_of_tokenizers(tokenization: Any) -> None:
+    of_all = tokenization.PreTrainedTokenizerBase
+
+    def build_inputs_with_special_tokens(self: Any, token_ids: list[int]) -> list[int]:
+        probe = self("a", return_special_tokens_mask=True)
+        is_special = probe["special_tokens_mask"]
+        start, end = is_special.index(0), is_special[::-1].index(0)
+        return probe["input_ids"][:start] + token_ids + probe["input_ids"][len(is_special) - end :]
+
+    methods = {
+        "encode_plus": of_all.__call__,
+        "batch_encode_plus": of_all.__call__,
+        "build_inputs_with_special_tokens": build_inputs_with_special_tokens,
+    }
+    for name, method in methods.items():
+        if not hasattr(of_all, name):  # 5.0 had some of them
+            setattr(of_all, name, method)
+
+
+@mend(
+    "allennlp.common.cached_transformers",
+    puts_back="`reinit_modules` makes weights anew with Transformers 5, which left all as they were",
+    versions="transformers>=5",
+    test="tests/compatibility/pretrained_transformers_test.py::test_layers_are_made_anew",
+)
+def let_weights_be_made_anew(cached_transformers: Any) -> None:
+    class AutoModel(cached_transformers.AutoModel):
+        @classmethod
+        def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+            model = super().from_pretrained(*args, **kwargs)
+            for tensor in (*model.parameters(), *model.buffers()):
+                # By this mark Transformers' initialization spares what was loaded.
+                if hasattr(tensor, "_is_hf_initialized"):
+                    del tensor._is_hf_initialized
+            return model
+
+    cached_transformers.AutoModel = AutoModel

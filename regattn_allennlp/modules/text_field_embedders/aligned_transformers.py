@@ -121,7 +121,8 @@ def _require_trainable(transformer: PreTrainedModel) -> None:
             '"train_parameters": false, or let the regularizer\'s "weight" be 0'
         )
     # AllenNLP asks for it in the transformer's config, which transformers no longer reads after the construction.
-    if transformer.is_gradient_checkpointing or getattr(transformer.config, "gradient_checkpointing", False):
+    checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in transformer.modules())
+    if checkpointed or getattr(transformer.config, "gradient_checkpointing", False):
         raise ConfigurationError(
             f"gradient checkpointing of {name} loses the gradients of the queries and keys that an alignment "
             'regularizer observes: leave it out, or let the regularizer\'s "weight" be 0'
