@@ -17,6 +17,13 @@ SMALL = {
 }
 
 
+def pytest_configure() -> None:
+    try:
+        import hypothesis  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise pytest.UsageError("The tests need more than training does: uv run --group test pytest") from error
+
+
 def environment() -> dict[str, str]:
     """Commands started as processes see the package although they run in another folder."""
     return {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}

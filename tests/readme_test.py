@@ -1,10 +1,11 @@
 """What the README and the docs show is what happens."""
 
 import re
+import sys
 
 import pytest
 
-from tests.conftest import PROJECT_ROOT
+from tests.conftest import PROJECT_ROOT, pytest_configure
 
 PAGES = [PROJECT_ROOT / "README.md", *sorted(PROJECT_ROOT.glob("docs/*.md"))]
 # A block of Python, and what it prints if that is shown.
@@ -40,3 +41,11 @@ def test_paths_in_commands_exist():
 def test_ci_runs_the_readmes_test_command():
     (command,) = [line for line in (PROJECT_ROOT / ".ci" / "run").read_text().splitlines() if "pytest" in line]
     assert f"\n{command}\n" in PAGES[0].read_text()
+
+
+def test_where_the_tests_needs_are_missing_pytest_names_the_readmes_test_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(pytest.UsageError) as error:
+        pytest_configure()
+    command = str(error.value).removeprefix("The tests need more than training does: ")
+    assert f"&& {command}\n" in PAGES[0].read_text()

@@ -222,6 +222,14 @@ def test_the_language_of_the_spacy_tokenizer_is_part_of_the_fingerprint(pairs):
     assert len(fingerprints) == 4 and None not in fingerprints
 
 
+def test_a_state_that_cannot_be_told_is_said_in_a_line_of_the_log(pairs, caplog):
+    assert reader(tokenizer={"type": "observed_with_a_generator"}).fingerprint(str(pairs)) is None
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith('No instances are kept for other runs: "tokenizer" of the dataset reader') and (
+        "generator" in warning and "\n" not in warning
+    )
+
+
 def test_a_state_that_cannot_be_told_is_for_one_store_alone(pairs):
     params = {"tokenizer": {"type": "observed_with_a_generator"}}
     one, other = store(pairs, **params), store(pairs, **params)

@@ -51,11 +51,18 @@ class SourceDatasetReader(DatasetReader):
         # Taken once, before the first text: a tokenizer may remember what it has seen.
         elsewhere = ("_distributed_info", "_worker_info", "serialization_dir")
         state = {name: value for name, value in vars(self).items() if name not in elsewhere}
-        try:
-            return Hasher.hash((VERSION, type(self), state))
-        except Exception as error:  # whatever an object's pickling raises
-            logger.info("No tokens are kept for other runs: a tokenizer or indexer cannot be pickled (%r).", error)
-            return None
+        hashes = {}
+        for name in sorted(state):
+            try:
+                hashes[name] = Hasher.hash(state[name])
+            except Exception as error:  # whatever an object's pickling raises
+                logger.warning(
+                    'No instances are kept for other runs: "%s" of the dataset reader cannot be pickled (%s).',
+                    name.removeprefix("_"),
+                    repr(error),  # not itself: it would keep alive what is on the stack, and the log might keep it
+                )
+                return None
+        return Hasher.hash((VERSION, type(self), hashes))
 
     def _own_share(self, items: Iterable[T]) -> Iterator[T]:
         """
