@@ -8,7 +8,25 @@ this package is installed: before the first module of AllenNLP is imported, see 
 AllenNLP is not imported, nothing is changed.
 """
 
-from regattn_allennlp.compatibility import learning_rates, plugins, pretrained_transformers
+from regattn_allennlp.compatibility import (
+    data_loading,
+    evaluate_command,
+    interpretation,
+    learning_rates,
+    plugins,
+    predict_command,
+    pretrained_transformers,
+)
 from regattn_allennlp.compatibility.mend import MENDS, Mend
 
-__all__ = ["MENDS", "Mend", "learning_rates", "plugins", "pretrained_transformers"]
+__all__ = [
+    "MENDS",
+    "Mend",
+    "data_loading",
+    "evaluate_command",
+    "interpretation",
+    "learning_rates",
+    "plugins",
+    "predict_command",
+    "pretrained_transformers",
+]
