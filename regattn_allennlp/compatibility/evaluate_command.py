@@ -47,31 +47,3 @@ def give_the_batch_size_to_the_batch_sampler(evaluate: Any) -> None:
         return build(params=params, **extras)
 
     evaluate.DataLoader = SimpleNamespace(from_params=build_with_one_batch_size)
-
-
-@mend(
-    "allennlp.evaluation.evaluator",
-    puts_back="`evaluate` refuses data none of whose items says what is right for it, with models of this package",
-    versions="allennlp==2.10.1",
-    test="tests/compatibility/evaluate_command_test.py::test_graphs_without_labels_are_not_evaluated",
-)
-def refuse_data_without_answers(evaluator: Any) -> None:
-    # Other models may have no loss in evaluation; those of this package have, wherever there is anything to compare.
-    call = evaluator.SimpleEvaluator.__call__
-
-    @functools.wraps(call)
-    def evaluate(self: Any, model: Any, data_loader: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        from allennlp.common.checks import ConfigurationError
-
-        from regattn_allennlp.models import AttentionModel
-
-        metrics = call(self, model, data_loader, *args, **kwargs)
-        if isinstance(model, AttentionModel) and "loss" not in metrics:
-            data = getattr(data_loader, "data_path", "the data")
-            raise ConfigurationError(
-                f"{data}: none of the items says what is right for it (a label, an answer), so there is nothing to "
-                "evaluate by."
-            )
-        return metrics
-
-    evaluator.SimpleEvaluator.__call__ = evaluate

@@ -57,7 +57,7 @@ class _Unreadable(NamedTuple):
 )
 def name_what_cannot_be_predicted(predict: Any) -> None:
     # AllenNLP reads all items of a batch before it predicts the first, and an exception loses all of them. Here one of
-    # reading waits until the items before it are predicted, and of a batch that fails each item is predicted by itself.
+    # reading waits until the items before it are predicted, and of a batch that fails each is predicted by itself.
     manager = predict._PredictManager
     initialize, read_instances, run = manager.__init__, manager._get_instance_data, manager.run
 

@@ -29,6 +29,10 @@ class AttentionPredictor(Predictor):
     # What every line must have, each with a text that is not empty.
     required_keys: ClassVar[tuple[str, ...]]
 
+    # The text field whose words AllenNLP's attackers change unless they are told another; its gradients are
+    # "grad_input_1". `None` where there is no text.
+    attacked_field: ClassVar[Optional[str]]
+
     def __init__(self, model: Model, dataset_reader: DatasetReader, frozen: bool = True) -> None:
         if isinstance(dataset_reader, SourceDatasetReader):
             dataset_reader = dataset_reader.to_predict()

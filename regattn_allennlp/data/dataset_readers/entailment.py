@@ -148,8 +148,8 @@ class EntailmentDatasetReader(TableDatasetReader):
                 yield row, label
         if number_skipped == len(source.rows):
             raise ConfigurationError(
-                f"{source.name}: all {number_skipped} pairs to read were skipped, for they have no gold label: it is - "
-                "or -1. So there is nothing to train on or to evaluate."
+                f"{source.name}: all {number_skipped} pairs to read were skipped, for they have no gold label (- or "
+                "-1). So there is nothing to train on or to evaluate."
             )
         worker_info = self.get_worker_info()
         # Each worker of a data loader goes through all the labels: one of them reports.
