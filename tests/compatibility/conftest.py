@@ -30,7 +30,7 @@ def classifier_config(folder: Path, **changes: object) -> Path:
             "seq2vec_encoder": {"type": "bag_of_embeddings", "embedding_dim": 4},
         },
         "data_loader": {"batch_size": 2},
-        "trainer": {"num_epochs": 1, "optimizer": "sgd", "run_confidence_checks": False},
+        "trainer": {"num_epochs": 1, "optimizer": "adam", "run_confidence_checks": False},
         **changes,
     }
     path = folder / "config.json"
