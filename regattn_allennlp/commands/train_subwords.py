@@ -110,7 +110,7 @@ def _train_subwords(arguments: argparse.Namespace) -> None:
     columns = {"source": source.columns[:1], "target": source.columns[1:], "both": source.columns}[arguments.side]
     pairs = source.texts(Tqdm.tqdm(source.rows, desc="reading texts"), columns, arguments.skip_empty)
     model = train_subwords(
-        (text for _, texts in pairs for text in texts),
+        (text for pair in pairs for text in pair.texts),
         arguments.vocab_size,
         arguments.model_type,
         arguments.character_coverage,

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import sanitize
-from allennlp.data import DatasetReader, Field, Instance
+from allennlp.data import DatasetReader, Instance
 from allennlp.data.data_loaders import SimpleDataLoader
-from allennlp.data.fields import LabelField, ListField, TextField
+from allennlp.data.fields import TextField
 from allennlp.models import Model
 from allennlp.nn.util import move_to_device
 from tqdm import tqdm
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from regattn_allennlp.comparison.calibration import expected_calibration_error, negative_log_likelihood, pavpu
 from regattn_allennlp.comparison.faithfulness import faithfulness
 from regattn_allennlp.comparison.robustness import robustness
+from regattn_allennlp.data.labels import label_fields, unknown_label
 from regattn_allennlp.models import AttentionModel
 
 # What is measured of the labels' probabilities.
@@ -161,17 +162,10 @@ def _check_instances(instances: list[Instance], model: Model, test_data: str) ->
             raise ConfigurationError(
                 f"{test_data}: not all items have {', '.join(sorted(missing))}: see item {number} (counted from 0)"
             )
-        for label in (label for field in instance.fields.values() for label in _label_fields(field)):
-            if not isinstance(label.label, str):
-                continue
-            try:
-                model.vocab.get_token_index(label.label, label._label_namespace)
-            except KeyError as error:
-                known = sorted(model.vocab.get_token_to_index_vocabulary(label._label_namespace))
-                raise ConfigurationError(
-                    f'{test_data}: the label "{label.label}" of item {number} (counted from 0) is none that the '
-                    f"model knows: {known}"
-                ) from error
+        unknown = unknown_label(instance, model.vocab)
+        if unknown is not None:
+            label, problem = unknown
+            raise ConfigurationError(f'{test_data}: the label "{label}" of item {number} (counted from 0) {problem}')
 
 
 def _digest(instances: list[Instance], metric: str) -> str:
@@ -182,15 +176,9 @@ def _digest(instances: list[Instance], metric: str) -> str:
                 # Without spaces, and without the sign that subwords have for them, so that tokenizers do not matter.
                 text = "".join(token.text or "" for token in field.tokens)
                 digest.update(json.dumps([name, "".join(text.replace("\u2581", " ").split())]).encode())
-            elif labels := _label_fields(field):
+            elif labels := label_fields(field):
                 digest.update(json.dumps([name, *(label.label for label in labels)]).encode())
     return digest.hexdigest()
-
-
-def _label_fields(field: Field) -> list[LabelField]:
-    """The field itself or, as of a graph's nodes, those in it."""
-    entries = field.field_list if isinstance(field, ListField) else [field]
-    return [entry for entry in entries if isinstance(entry, LabelField)]
 
 
 def training_curve(serialization_dir: Path) -> list[dict[str, Any]]:

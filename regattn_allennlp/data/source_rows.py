@@ -139,6 +139,11 @@ def json_objects(name: str, path: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield line, record
 
 
+def is_unicode(value: Any) -> bool:
+    """Whether it is a text of characters. JSON can spell half of a surrogate pair, which is not a character."""
+    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
+
+
 def text_lines(name: str, path: str) -> Iterator[str]:
     """The lines of a file in UTF-8; a `ConfigurationError` names the line that is not."""
     # Read as bytes so that a line ends at "\n" only and a line that isn't UTF-8 can be named.

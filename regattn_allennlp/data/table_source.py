@@ -23,6 +23,7 @@ from datasets.fingerprint import Hasher
 from regattn_allennlp.data.source_rows import (
     RowSource,
     generate_table,
+    is_unicode,
     json_objects,
     no_progress_bars,
     select_rows,
@@ -70,6 +71,14 @@ class RowKind:
     sample: Callable[[str], Sequence[NamedTuple]]
 
 
+class TextRow(NamedTuple):
+    """The texts of a row, and where it is in its source: "line 3"."""
+
+    row: int
+    place: str
+    texts: tuple[str, ...]
+
+
 @dataclass
 class TableSource(RowSource):
     """
@@ -104,26 +113,26 @@ class TableSource(RowSource):
                 # A row without a label has -1 also where labels have names.
                 yield row, value if names is None or value in (None, -1) else names[value]
 
-    def texts(
-        self, rows: Iterable[int], columns: Sequence[str], skip_empty: bool = False
-    ) -> Iterator[tuple[int, tuple[str, ...]]]:
+    def texts(self, rows: Iterable[int], columns: Sequence[str], skip_empty: bool = False) -> Iterator[TextRow]:
         """
         Yields each of the `rows` with the texts that it has in the `columns`. One that lacks a text is a mistake, or
         is skipped.
         """
-        table = self.table.select_columns(list(dict.fromkeys(columns)))
+        lines = [LINE_COLUMN] if LINE_COLUMN in self.table.column_names else []
+        table = self.table.select_columns([*lines, *dict.fromkeys(columns)])
         for group in lazy_groups_of(rows, BATCH_SIZE):
             batch = table[group]
-            for row, *texts in zip(group, *(batch[column] for column in columns), strict=True):
+            places = [f"line {line}" for line in batch[LINE_COLUMN]] if lines else map(_row_place, group)
+            for row, place, *texts in zip(group, places, *(batch[column] for column in columns), strict=True):
                 wrong = [
                     (column, text)
                     for column, text in zip(columns, texts, strict=True)
                     if not isinstance(text, str) or not text.strip()
                 ]
                 if not wrong:
-                    yield row, tuple(texts)
+                    yield TextRow(row, place, tuple(texts))
                 elif not skip_empty or any(not isinstance(text, str | None) for _, text in wrong):
-                    raise _not_a_text(self.location(row), *wrong[0])
+                    raise _not_a_text(f"{self.name}, {place}", *wrong[0])
 
     @property
     def fingerprint(self) -> str:
@@ -138,7 +147,7 @@ class TableSource(RowSource):
         """
         if LINE_COLUMN in self.table.column_names:
             return f"{self.name}, line {self.table[row][LINE_COLUMN]}"
-        return f"{self.name}, row {row} (counted from 0)"
+        return f"{self.name}, {_row_place(row)}"
 
 
 @dataclass(frozen=True)
@@ -309,7 +318,7 @@ def _text_rows(
         row = {column: record.get(column) for column in columns}
         for column in text_columns:
             # What isn't Unicode or no string at all cannot go into the table; an empty one is found when it's read.
-            if row[column] is not None and not _is_unicode(row[column]):
+            if row[column] is not None and not is_unicode(row[column]):
                 raise _not_a_text(location, column, row[column])
         if not gold_is_text and (needs_gold or row[gold_column] is not None):
             row[gold_column] = str(row[gold_column])
@@ -437,9 +446,8 @@ def _not_a_text(location: str, column: str, value: Any) -> ConfigurationError:
     return ConfigurationError(f'{location}: "{column}" is {value!r}, and should be a sentence.')
 
 
-def _is_unicode(value: Any) -> bool:
-    # JSON can spell half of a surrogate pair, which is not a character.
-    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
+def _row_place(row: int) -> str:
+    return f"row {row} (counted from 0)"
 
 
 def _suffix(name: str) -> str:

@@ -138,7 +138,7 @@ def _rows(files: tuple[tuple[str, str], ...]) -> Iterator[dict[str, Any]]:
 
 def _entries(name: str, path: str, key: str, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             content = json.load(file)
     except ValueError as error:
         raise ConfigurationError(f"{name}: not JSON in UTF-8 ({error}).") from error

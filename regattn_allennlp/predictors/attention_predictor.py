@@ -1,4 +1,3 @@
-import json
 from typing import Any, ClassVar, NamedTuple, Optional
 
 from allennlp.common.checks import ConfigurationError
@@ -7,8 +6,8 @@ from allennlp.data import DatasetReader, Instance
 from allennlp.models import Model
 from allennlp.predictors import Predictor
 
-# How much of a bad line an error shows.
-SHOWN_CHARACTERS = 200
+from regattn_allennlp.data.dataset_readers.source_dataset_reader import SourceDatasetReader
+from regattn_allennlp.data.source_rows import is_unicode
 
 
 class Answer(NamedTuple):
@@ -23,16 +22,21 @@ class AttentionPredictor(Predictor):
     What the commands of this package ask of a predictor, whatever its task. It reads JSON lines and ignores keys that
     it does not know.
 
-    A line that cannot be predicted stops the run with a ConfigurationError that names it. The predictions for the
-    lines before it are written first, also those of the same batch.
+    What cannot be predicted is a ConfigurationError. The command `predict` names the line that it is in, and writes
+    the predictions for the lines before it: see `compatibility.predict_command`.
     """
 
     # What every line must have, each with a text that is not empty.
     required_keys: ClassVar[tuple[str, ...]]
 
+    # The text field whose words AllenNLP's attackers change unless they are told another; its gradients are
+    # "grad_input_1". `None` where there is no text.
+    attacked_field: ClassVar[Optional[str]]
+
     def __init__(self, model: Model, dataset_reader: DatasetReader, frozen: bool = True) -> None:
+        if isinstance(dataset_reader, SourceDatasetReader):
+            dataset_reader = dataset_reader.to_predict()
         super().__init__(model, dataset_reader, frozen)
-        self._num_lines = 0
 
     def answer(self, prediction: JsonDict) -> Answer:
         raise NotImplementedError
@@ -51,33 +55,15 @@ class AttentionPredictor(Predictor):
                 raise ConfigurationError(f'the key "{key}" is missing; the keys are {sorted(inputs)}')
             if not isinstance(inputs[key], str) or not inputs[key].strip():
                 raise ConfigurationError(f'"{key}" must be a sentence, but is {inputs[key]!r}')
+            if not is_unicode(inputs[key]):
+                raise ConfigurationError(
+                    f'"{key}" has half of a surrogate pair, which is not a character: {inputs[key]!r}'
+                )
 
     def load_line(self, line: str) -> JsonDict:
-        """
-        The input of one line. AllenNLP reads all lines of a batch before it predicts the first, and an exception here
-        would lose those: for a line that is no input, what is returned says so, and `dump_line` raises it.
-        """
-        self._num_lines += 1
-        try:
-            inputs = json.loads(line)
-            self.check_input(inputs)
-        except (ValueError, ConfigurationError) as error:
-            shown = line.strip()[:SHOWN_CHARACTERS]
-            return BadLine(error=f"input line {self._num_lines} (blank lines not counted): {error}\n  {shown}")
+        inputs = super().load_line(line)
+        self.check_input(inputs)
         return inputs
-
-    def predict_json(self, inputs: JsonDict) -> JsonDict:
-        return inputs if isinstance(inputs, BadLine) else super().predict_json(inputs)
-
-    def predict_batch_json(self, inputs: list[JsonDict]) -> list[JsonDict]:
-        good = [one for one in inputs if not isinstance(one, BadLine)]
-        predictions = iter(super().predict_batch_json(good) if good else [])
-        return [one if isinstance(one, BadLine) else next(predictions) for one in inputs]
-
-    def dump_line(self, outputs: JsonDict) -> str:
-        if isinstance(outputs, BadLine):
-            raise ConfigurationError(outputs["error"])
-        return super().dump_line(outputs)
 
     def _json_to_instance(self, json_dict: JsonDict) -> Instance:
         self.check_input(json_dict)
@@ -86,7 +72,3 @@ class AttentionPredictor(Predictor):
     def to_instance(self, inputs: JsonDict) -> Instance:
         """The instance of an input that was checked."""
         raise NotImplementedError
-
-
-class BadLine(dict):
-    """Stands for a line that holds no input, in its place among those that do."""

@@ -20,6 +20,7 @@ class EntailmentPredictor(AttentionPredictor):
     """
 
     required_keys = ("premise", "hypothesis")
+    attacked_field = "hypothesis"
 
     def predict(self, premise: str, hypothesis: str) -> JsonDict:
         """The prediction for one pair of sentences."""

@@ -1,9 +1,12 @@
 import math
 from typing import Any
 
+import numpy as np
+import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import JsonDict
 from allennlp.data import Instance
+from allennlp.data.fields import LabelField, ListField
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.data.graph import Graph, checked_graph
@@ -26,6 +29,7 @@ class GraphsPredictor(AttentionPredictor):
     """
 
     required_keys = ("nodes", "edges")
+    attacked_field = None
 
     def predict(self, nodes: list[list[float]], edges: list[list[int]]) -> JsonDict:
         """The labels of one graph's nodes."""
@@ -61,6 +65,22 @@ class GraphsPredictor(AttentionPredictor):
 
     def to_instance(self, inputs: JsonDict) -> Instance:
         return self._dataset_reader.text_to_instance(self._graph(inputs))
+
+    def predictions_to_labeled_instances(self, instance: Instance, outputs: JsonDict) -> list[Instance]:
+        """A copy of the instance with the most probable labels of "node_probs": for AllenNLP's interpreters."""
+        labeled = instance.duplicate()
+        numbers = np.argmax(outputs["node_probs"], axis=-1).tolist()
+        labels = [LabelField(number, "node_labels", skip_indexing=True) for number in numbers]
+        labeled.add_field("node_labels", ListField(labels))
+        return [labeled]
+
+    def get_interpretable_layer(self) -> torch.nn.Module:
+        """The layer that sees each node by itself: the interpreters tell how much each matters."""
+        layers = self._model._node_feedforward.modules()
+        return next(layer for layer in layers if isinstance(layer, torch.nn.Linear))
+
+    def get_interpretable_text_field_embedder(self) -> torch.nn.Module:
+        return self.get_interpretable_layer()
 
     def _graph(self, inputs: JsonDict) -> Graph:
         graph = checked_graph({key: value for key, value in inputs.items() if key != "labels"})

@@ -1,7 +1,8 @@
 import math
 
-from allennlp.common.util import JsonDict
-from allennlp.data import Instance
+from allennlp.common.util import END_SYMBOL, START_SYMBOL, JsonDict
+from allennlp.data import Instance, Token
+from allennlp.data.fields import MetadataField, TextField
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.predictors.attention_predictor import Answer, AttentionPredictor
@@ -21,6 +22,7 @@ class SequencePairsPredictor(AttentionPredictor):
     """
 
     required_keys = ("source",)
+    attacked_field = "source_tokens"
 
     def predict(self, source: str) -> JsonDict:
         """The predictions for one text."""
@@ -49,6 +51,20 @@ class SequencePairsPredictor(AttentionPredictor):
 
     def predict_batch_instance(self, instances: list[Instance]) -> list[JsonDict]:
         return [_shown(prediction) for prediction in super().predict_batch_instance(instances)]
+
+    def predictions_to_labeled_instances(self, instance: Instance, outputs: JsonDict) -> list[Instance]:
+        """A copy of the instance with the best of the "predictions" as its target: for AllenNLP's interpreters."""
+        if "predictions" not in outputs:  # the model makes them only where there is no target
+            source = Instance({name: instance[name] for name in ("source_tokens", "metadata")})
+            outputs = self._model.forward_on_instance(source)
+        best = outputs["predictions"][0]
+        labeled = instance.duplicate()
+        target = [Token(START_SYMBOL), *map(Token, best["tokens"]), Token(END_SYMBOL)]
+        labeled.add_field("target_tokens", TextField(target))
+        metadata = {**instance["metadata"].metadata, "target": best["text"], "target_tokens": best["tokens"]}
+        labeled.add_field("metadata", MetadataField(metadata))
+        labeled.indexed = False  # the target is not
+        return [labeled]
 
 
 def _shown(prediction: JsonDict) -> JsonDict:

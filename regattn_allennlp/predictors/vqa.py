@@ -4,6 +4,7 @@ import numpy as np
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import JsonDict
 from allennlp.data import Instance
+from allennlp.data.fields import LabelField
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.data.number_rows import number_rows
@@ -31,6 +32,7 @@ class VqaPredictor(AttentionPredictor):
     """
 
     required_keys = ("question",)
+    attacked_field = "question"
 
     def predict(self, question: str, image_id: str) -> JsonDict:
         """The answer to one question about an image whose regions the dataset reader knows."""
@@ -73,6 +75,13 @@ class VqaPredictor(AttentionPredictor):
         return self._dataset_reader.text_to_instance(
             inputs["question"], image_id=inputs.get("image_id"), regions=self._regions(inputs)
         )
+
+    def predictions_to_labeled_instances(self, instance: Instance, outputs: JsonDict) -> list[Instance]:
+        """A copy of the instance with the most probable answer of "answer_probs": for AllenNLP's interpreters."""
+        labeled = instance.duplicate()
+        answer = LabelField(int(np.argmax(outputs["answer_probs"])), label_namespace="answers", skip_indexing=True)
+        labeled.add_field("answer", answer)
+        return [labeled]
 
     def _regions(self, inputs: JsonDict) -> Regions:
         if inputs.get("regions") is None:

@@ -66,6 +66,11 @@ def test_predicts_every_line_in_order(allennlp, archive, tmp_path, batch_size):
         ('["A man reads.", "A man."]', "line 4.*JSON object"),
         ('{"premise": "  ", "hypothesis": "A man."}', 'line 4.*"premise" must be a sentence'),
         ('{"premise": "A man.", "hypothesis": 3}', 'line 4.*"hypothesis" must be a sentence, but is 3'),
+        # As a text is that was cut within a character.
+        (
+            '{"premise": "A \\ud83d", "hypothesis": "A man."}',
+            'line 4.*"premise" has half of a surrogate pair',
+        ),
     ],
 )
 def test_a_bad_line_is_named_and_those_before_it_are_kept(allennlp, archive, tmp_path, bad_line, message, batch_size):
@@ -85,9 +90,28 @@ def test_the_process_keeps_the_lines_before_a_bad_one_too(archive, tmp_path):
     )  # fmt: skip
     result = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert result.returncode != 0
-    assert "input line 2 (blank lines not counted)" in result.stderr
+    assert 'pairs.jsonl, line 3: the key "premise" is missing; the keys are []\n  {}\n' in result.stderr
     (prediction,) = (tmp_path / "out.jsonl").read_text().splitlines()
     check_prediction(json.loads(prediction))
+
+
+@pytest.mark.parametrize("labels", [["-", "-1", "neutral", "whatever"], None])
+def test_the_dataset_reader_gives_a_line_for_each_line_and_needs_no_labels(allennlp, archive, tmp_path, labels):
+    pairs = [{key: pair[key] for key in ("premise", "hypothesis")} for pair in PAIRS[:4]]
+    if labels is not None:
+        pairs = [{**pair, "label": label} for pair, label in zip(pairs, labels, strict=True)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8-sig")
+    arguments = ("predict", archive, tmp_path / "pairs.jsonl", "--silent", "--include-package", "regattn_allennlp")
+    for name, option in ("read", ["--use-dataset-reader"]), ("lines", []):
+        allennlp(*arguments, *option, "--output-file", tmp_path / f"{name}.jsonl")
+    read, lines = (
+        [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("read", "lines")
+    )
+    assert len(read) == 4
+    for one, other in zip(read, lines, strict=True):
+        check_prediction(one)
+        assert one.keys() == other.keys() and one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
 
 
 def test_from_python(archive):

@@ -69,5 +69,16 @@ def test_what_is_shown_is_of_the_best_prediction(predictor):
 
 
 def test_a_line_without_a_source_is_named(predictor):
-    with pytest.raises(ConfigurationError, match=r'line 1 .*"source" is missing'):
-        predictor.dump_line(predictor.load_line('{"target": "k"}'))
+    with pytest.raises(ConfigurationError, match='"source" is missing'):
+        predictor.load_line('{"target": "k"}')
+
+
+def test_predicts_with_the_dataset_reader(allennlp, archive, tmp_path):
+    (tmp_path / "words.tsv").write_text("source\ttarget\nc a t\tk a t\nc a\t\n")
+    allennlp(
+        "predict", archive, tmp_path / "words.tsv", "--use-dataset-reader", "--silent",
+        "--output-file", tmp_path / "out.jsonl", "--include-package", "regattn_allennlp",
+    )  # fmt: skip
+    predictions = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [prediction["source_tokens"] for prediction in predictions] == [[*"cat"], [*"ca"]]
+    assert all(prediction["predictions"][0]["text"] for prediction in predictions)

@@ -103,6 +103,8 @@ def test_regions_of_one_weight_are_a_group(predictor):
     "changes, message",
     [
         ({"question": " "}, '"question" must be a sentence'),
+        ({"question": "why \ud83d"}, '"question" has half of a surrogate pair'),
+        ({"image_id": "\ud83d"}, "no scene"),
         ({"image_id": None}, '"image_id" or "regions" is missing.*question'),
         ({"image_id": "validation-200"}, '"validation-200".*"validation-199".*region_features'),
         ({"image_id": 17}, 'no scene "17"'),

@@ -12,6 +12,7 @@ from allennlp.data.token_indexers import SingleIdTokenIndexer
 from regattn_allennlp.data.dataset_readers.table_dataset_reader import TableDatasetReader
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.data.sample_corpus import sample_pairs
+from regattn_allennlp.data.source_instance import SourceInstance
 from regattn_allennlp.data.table_source import BATCH_SIZE, RowKind, TableSource
 from regattn_allennlp.data.tokenizers import SpacyLanguageTokenizer
 
@@ -78,8 +79,8 @@ class EntailmentDatasetReader(TableDatasetReader):
     # Raises
 
     `ConfigurationError`
-        While reading: if the source cannot be found or is malformed, has a sentence that is empty, or a label that is
-        neither one of the `labels` nor an alias. The message names the file and the line.
+        While reading: if the source cannot be found or is malformed, has a sentence that is empty, a label that is
+        neither one of the `labels` nor an alias, or no gold label at all. The message names the file and the line.
     """
 
     kind: ClassVar[RowKind] = ENTAILMENT
@@ -112,11 +113,17 @@ class EntailmentDatasetReader(TableDatasetReader):
             self._label_of_spelling[alias.lower()] = label
 
     def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
+        if self._reads_to_predict:
+            source = self._open(file_path, needs_gold=False)
+            for row in source.texts(self._own_share(source.rows), source.columns[:-1]):
+                yield SourceInstance(self.text_to_instance(*row.texts), row.place)
+            return
         source = self._open(file_path)
         for group in lazy_groups_of(self._own_share(self._labelled_rows(source)), BATCH_SIZE):
             rows, labels = zip(*group, strict=True)
-            for (_, (premise, hypothesis)), label in zip(source.texts(rows, source.columns[:-1]), labels, strict=True):
-                yield self.text_to_instance(premise, hypothesis, label)
+            texts = source.texts(rows, source.columns[:-1])
+            for (_, place, (premise, hypothesis)), label in zip(texts, labels, strict=True):
+                yield SourceInstance(self.text_to_instance(premise, hypothesis, label), place)
 
     def read_examples(self, file_path: str | PathLike) -> Iterator[Example]:
         """
@@ -126,7 +133,7 @@ class EntailmentDatasetReader(TableDatasetReader):
         for group in lazy_groups_of(source.gold(), BATCH_SIZE):
             rows, values = zip(*group, strict=True)
             texts = source.texts(rows, source.columns[:-1])
-            for (row, (premise, hypothesis)), value in zip(texts, values, strict=True):
+            for (row, _, (premise, hypothesis)), value in zip(texts, values, strict=True):
                 unlabelled = value is None or str(value).strip() == ""
                 label = None if unlabelled else self._label(source, row, value)
                 yield Example({"premise": premise, "hypothesis": hypothesis}, label)
@@ -139,6 +146,11 @@ class EntailmentDatasetReader(TableDatasetReader):
                 number_skipped += 1
             else:
                 yield row, label
+        if number_skipped == len(source.rows):
+            raise ConfigurationError(
+                f"{source.name}: all {number_skipped} pairs to read were skipped, for they have no gold label (- or "
+                "-1). So there is nothing to train on or to evaluate."
+            )
         worker_info = self.get_worker_info()
         # Each worker of a data loader goes through all the labels: one of them reports.
         if number_skipped and (worker_info is None or worker_info.id == 0):

@@ -11,6 +11,7 @@ from regattn_allennlp.data.example import Example
 from regattn_allennlp.data.fields import NodesField
 from regattn_allennlp.data.graph import Graph, checked_graph
 from regattn_allennlp.data.graph_source import GraphSource, open_graph_source
+from regattn_allennlp.data.source_instance import SourceInstance
 
 
 @DatasetReader.register("graphs")
@@ -68,6 +69,8 @@ class GraphsDatasetReader(SourceDatasetReader):
         """Each with its line and as it stands there."""
         first: Optional[tuple[int, int]] = None
         for line, record in source.graphs(rows):
+            if self._reads_to_predict:
+                record.pop("labels", None)
             try:
                 graph = checked_graph(record, self._label_mask)
             except ConfigurationError as error:
@@ -83,8 +86,8 @@ class GraphsDatasetReader(SourceDatasetReader):
 
     def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
         source = self._open(file_path)
-        for _, _, graph in self._graphs(source, self._own_share(source.rows)):
-            yield self.text_to_instance(graph)
+        for line, _, graph in self._graphs(source, self._own_share(source.rows)):
+            yield SourceInstance(self.text_to_instance(graph), f"line {line}")
 
     def read_examples(self, file_path: str | PathLike) -> Iterator[Example]:
         """

@@ -14,7 +14,8 @@ from allennlp.data.tokenizers import WhitespaceTokenizer
 from regattn_allennlp.data.dataset_readers.table_dataset_reader import TableDatasetReader
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.data.sample_pronunciations import sample_pronunciations
-from regattn_allennlp.data.table_source import RowKind, TableSource
+from regattn_allennlp.data.source_instance import SourceInstance
+from regattn_allennlp.data.table_source import RowKind, TableSource, TextRow
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +90,8 @@ class SequencePairsDatasetReader(TableDatasetReader):
     # Raises
 
     `ConfigurationError`
-        While reading: if the source cannot be found or is malformed, a text is empty, or a target is missing. The
-        message names the file and the line.
+        While reading: if the source cannot be found or is malformed, a text is empty, a target is missing, or all
+        pairs were skipped. The message names the file and the line.
     """
 
     kind: ClassVar[RowKind] = SEQUENCE_PAIRS
@@ -126,28 +127,36 @@ class SequencePairsDatasetReader(TableDatasetReader):
         self._skip_empty = skip_empty
 
     def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
-        source = self._open(file_path)
+        source = self._open(file_path, needs_gold=not self._reads_to_predict)
         number_cut: Counter[str] = Counter()
-        for row, (source_text, target_text) in self._own_pairs(source):
+        for row in self._own_rows(source):
+            source_text, target_text = row.texts if len(row.texts) > 1 else (row.texts[0], None)
             try:
-                yield self._instance(source_text, target_text, number_cut)
+                yield SourceInstance(self._instance(source_text, target_text, number_cut), row.place)
             except ConfigurationError as error:
-                raise ConfigurationError(f"{source.location(row)}: {error}") from error
+                raise ConfigurationError(f"{source.name}, {row.place}: {error}") from error
         for role, number in number_cut.items():
             # Each of several processes has its own share, and reports of that.
             logger.info("Cut %d %ss of %s to max_%s_tokens.", number, role, source.name, role)
 
-    def _own_pairs(self, source: TableSource) -> Iterator[tuple[int, tuple[str, ...]]]:
+    def _own_rows(self, source: TableSource) -> Iterator[TextRow]:
+        if self._reads_to_predict:
+            return source.texts(self._own_share(source.rows), source.columns[:1])
         if not self._skip_empty:
             return source.texts(self._own_share(source.rows), source.columns)
         # Each process has to go through all the texts, for the shares to be of the same size.
         return self._own_share(self._pairs_with_texts(source))
 
-    def _pairs_with_texts(self, source: TableSource) -> Iterator[tuple[int, tuple[str, ...]]]:
+    def _pairs_with_texts(self, source: TableSource) -> Iterator[TextRow]:
         number_skipped = len(source.rows)
         for pair in source.texts(source.rows, source.columns, skip_empty=True):
             number_skipped -= 1
             yield pair
+        if number_skipped == len(source.rows):
+            raise ConfigurationError(
+                f"{source.name}: all {number_skipped} pairs to read were skipped, for they lack a source or a target. "
+                "So there is nothing to train on or to evaluate."
+            )
         worker_info = self.get_worker_info()
         if number_skipped and (worker_info is None or worker_info.id == 0):
             logger.info("Skipped %d pairs without a source or a target in %s.", number_skipped, source.name)
@@ -158,7 +167,7 @@ class SequencePairsDatasetReader(TableDatasetReader):
         """
         source = self._open(file_path, needs_gold=False)
         texts = source.texts(source.rows, source.columns[:1])
-        for (_, (text,)), (_, target) in zip(texts, source.gold(), strict=True):
+        for (_, _, (text,)), (_, target) in zip(texts, source.gold(), strict=True):
             yield Example({"source": text}, target if target and target.strip() else None)
 
     def text_to_instance(self, source: str, target: Optional[str] = None) -> Instance:  # type: ignore[override]

@@ -1,3 +1,4 @@
+import copy
 import logging
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -13,6 +14,7 @@ from regattn_allennlp.version import VERSION
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+R = TypeVar("R", bound="SourceDatasetReader")
 
 
 class Source(Protocol):
@@ -30,8 +32,20 @@ class SourceDatasetReader(DatasetReader):
     It has no constructor: AllenNLP would take its arguments for keys of the configuration.
     """
 
+    _reads_to_predict = False
+
     def _open(self, file_path: str | PathLike) -> Source:
         raise NotImplementedError
+
+    def to_predict(self: R) -> R:
+        """
+        The same reader, for data to predict: there is an instance for each item, also for one that training skips, and
+        none has a gold answer, whether the data have them or not.
+        """
+        reader = copy.copy(self)
+        reader._reads_to_predict = True
+        reader.__dict__.pop("_configuration_fingerprint", None)  # of other instances
+        return reader
 
     def fingerprint(self, file_path: str | PathLike) -> Optional[str]:
         """

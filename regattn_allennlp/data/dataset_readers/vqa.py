@@ -18,6 +18,7 @@ from regattn_allennlp.data.example import Example
 from regattn_allennlp.data.fields import RegionsField
 from regattn_allennlp.data.region_features import Regions, find_regions
 from regattn_allennlp.data.sample_scenes import sample_scene
+from regattn_allennlp.data.source_instance import SourceInstance
 from regattn_allennlp.data.tokenizers import SpacyLanguageTokenizer
 from regattn_allennlp.data.vqa_answers import answer_scores, normalize_answer
 from regattn_allennlp.data.vqa_source import VqaSource, open_vqa_source
@@ -102,7 +103,7 @@ class VqaDatasetReader(SourceDatasetReader):
         self._first_image: Optional[tuple[str, int]] = None
 
     def _open(self, file_path: str | PathLike) -> VqaSource:
-        return open_vqa_source(str(file_path), self._annotations, self._has_answers)
+        return open_vqa_source(str(file_path), self._annotations, self._has_answers and not self._reads_to_predict)
 
     def fingerprint(self, file_path: str | PathLike) -> Optional[str]:
         """
@@ -115,10 +116,13 @@ class VqaDatasetReader(SourceDatasetReader):
     def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
         source = self._open(file_path)
         for row in source.questions(self._own_share(source.rows)):
+            if self._reads_to_predict:
+                row.update(answers=None, answer=None)
+            place = f"question {row['question_id']} (image {row['image_id']})"
             try:
-                yield self.text_to_instance(**row)
+                yield SourceInstance(self.text_to_instance(**row), place)
             except ConfigurationError as error:
-                raise ConfigurationError(f"{_location(source, row)}: {error}") from error
+                raise ConfigurationError(f"{source.name}, {place}: {error}") from error
 
     def read_examples(self, file_path: str | PathLike) -> Iterator[Example]:
         """
@@ -237,10 +241,6 @@ class VqaDatasetReader(SourceDatasetReader):
     def apply_token_indexers(self, instance: Instance) -> None:
         # Here, not in `text_to_instance`: between processes instances travel without their indexers.
         instance["question"].token_indexers = self._token_indexers
-
-
-def _location(source: VqaSource, row: dict[str, Any]) -> str:
-    return f"{source.name}, question {row['question_id']} (image {row['image_id']})"
 
 
 def _as_list(names: Optional[Union[str, list[str]]]) -> list[str]:

@@ -49,6 +49,9 @@ class NodesField(SequenceField[dict[str, torch.Tensor]]):
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(self.features)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NodesField) and np.array_equal(self.features, other.features)
+
     def __getitem__(self, index: int) -> np.ndarray:
         return self.features[index]
 

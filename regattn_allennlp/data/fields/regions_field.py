@@ -39,5 +39,8 @@ class RegionsField(Field[torch.Tensor]):
     def __len__(self) -> int:
         return self.features.shape[0]
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RegionsField) and np.array_equal(self.array(), other.array())
+
     def __str__(self) -> str:
         return f"RegionsField with shape: {self.features.shape}."

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertTokenizerFast
 
 import regattn_allennlp.data.dataset_readers  # noqa: F401  (registers the reader)
+from regattn_allennlp.data.data_loaders import CachedDataLoader
 from regattn_allennlp.data.example import Example
 
 PAIRS = [
@@ -243,6 +244,36 @@ def test_pairs_without_gold_label_are_skipped_and_counted(tmp_path, caplog):
     assert [record.getMessage() for record in caplog.records if "gold label" in record.getMessage()] == [
         f"Skipped 3 pairs without a gold label in {path}."
     ]
+
+
+@pytest.mark.parametrize("loader", [None, MultiProcessDataLoader, CachedDataLoader])
+def test_data_whose_pairs_are_all_skipped_are_refused(tmp_path, loader):
+    path = write_json_lines(tmp_path / "test.jsonl", as_records([("a", "b", "-"), ("c", "d", -1), *PAIRS]))
+    message = f"{path}: all 2 pairs to read were skipped, for they have no gold label"
+    if loader is None:
+        assert message in error_of(f"{path}[:2]")
+        return
+    for workers in 0, 2:
+        with pytest.raises((ConfigurationError, WorkerError), match=message):
+            loader(reader(), f"{path}[:2]", batch_size=2, num_workers=workers, quiet=True)
+
+
+@pytest.mark.parametrize("label", ["entailment", "-", "an unknown one", None, "no column"])
+def test_to_predict_each_pair_is_read_without_its_label(tmp_path, label):
+    pairs = [(f"premise {number}", f"hypothesis {number}", label) for number in range(5)]
+    columns = SNLI_COLUMNS[:2] if label == "no column" else SNLI_COLUMNS
+    records = [dict(zip(columns, pair, strict=False)) for pair in pairs]
+    path = write_json_lines(tmp_path / "pairs.jsonl", records)
+    for_training = reader()
+    instances = list(for_training.to_predict().read(str(path)))
+    assert [instance["metadata"]["premise"] for instance in instances] == [premise for premise, _, _ in pairs]
+    assert not any("label" in instance.fields for instance in instances)
+    assert [instance.place for instance in instances] == [f"line {number}" for number in range(1, 6)]
+    # The reader itself stays as it was.
+    if label == "entailment":
+        assert all("label" in instance.fields for instance in for_training.read(str(path)))
+    else:
+        assert str(path) in error_of(path)
 
 
 def test_nothing_is_logged_when_nothing_is_skipped(tmp_path, caplog):

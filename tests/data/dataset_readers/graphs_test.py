@@ -67,6 +67,15 @@ def test_a_directed_edge_lets_its_end_attend_to_its_start(tmp_path):
     assert "node_labels" not in undirected.fields
 
 
+def test_to_predict_each_graph_is_read_without_its_labels(tmp_path):
+    none_counts = {**GRAPHS[0], "labels": [None] * 3}
+    path = write(tmp_path / "graphs.jsonl", [GRAPHS[0], none_counts, {**GRAPHS[1], "labels": None}])
+    for params in {}, {"label_mask": "test"}:
+        instances = list(reader(**params).to_predict().read(path))
+        assert [instance["metadata"]["num_nodes"] for instance in instances] == [3, 3, 1]
+        assert not any("node_labels" in instance.fields for instance in instances)
+
+
 def test_a_mask_tells_which_labels_count(tmp_path):
     graph = {**GRAPHS[0], "labels": ["a", "b", "c"], "train": [True, False, True], "validation": [0, 1, 0]}
     path = write(tmp_path / "graphs.jsonl", [graph])

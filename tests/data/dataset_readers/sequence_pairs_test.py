@@ -237,6 +237,20 @@ def test_pairs_that_lack_a_text_may_be_skipped(tmp_path, caplog, empty):
     assert shares == [[pair] for pair in PAIRS]
 
 
+def test_data_whose_pairs_are_all_skipped_are_refused(tmp_path):
+    path = write_json_lines(tmp_path / "pairs.jsonl", as_records([("a", ""), ("", "b"), *PAIRS]))
+    message = f"{path}: all 2 pairs to read were skipped, for they lack a source or a target"
+    assert message in error_of(f"{path}[:2]", skip_empty=True)
+
+
+@pytest.mark.parametrize("skip_empty", [True, False])
+def test_to_predict_each_source_is_read_without_its_target(tmp_path, skip_empty):
+    path = write_json_lines(tmp_path / "pairs.jsonl", [*as_records([*PAIRS, ("e", "")]), {"source": "f"}])
+    instances = list(reader(skip_empty=skip_empty).to_predict().read(str(path)))
+    assert [instance["metadata"]["source"] for instance in instances] == [*(source for source, _ in PAIRS), "e", "f"]
+    assert not any("target_tokens" in instance.fields for instance in instances)
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".tsv"])
 def test_sources_alone(tmp_path, suffix):
     path = tmp_path / f"sources{suffix}"

@@ -220,6 +220,20 @@ def test_questions_of_a_test_split(questions, features, tmp_path):
         assert examples[0].inputs == {"question": "What color is the cat?", "image_id": "7"}
 
 
+def test_to_predict_each_question_is_read_without_its_answers(questions, features, tmp_path):
+    hidden = tmp_path / "without annotations.json"
+    # With a byte order mark, as some editors write it.
+    hidden.write_bytes(b"\xef\xbb\xbf" + questions.read_bytes())
+    expected = [instance["metadata"]["question"] for instance in read(questions, features)]
+    for path in questions, hidden:
+        instances = list(reader(features).to_predict().read(str(path)))
+        assert [instance["metadata"]["question"] for instance in instances] == expected
+        for instance in instances:
+            assert "answer" not in instance.fields and "answer_scores" not in instance["metadata"].metadata
+    (of_the_sample,) = reader().to_predict().read("sample:validation[:1]")
+    assert "answer" not in of_the_sample.fields
+
+
 def test_one_answer_alone_and_the_most_frequent_of_several(questions, features, tmp_path):
     annotations = [
         {"question_id": 70, "multiple_choice_answer": "Black"},
