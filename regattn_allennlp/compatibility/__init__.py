@@ -8,7 +8,23 @@ this package is installed: before the first module of AllenNLP is imported, see 
 AllenNLP is not imported, nothing is changed.
 """
 
-from regattn_allennlp.compatibility import checklists, learning_rates, nltk_files, plugins, pretrained_transformers
+from regattn_allennlp.compatibility import (
+    checklists,
+    learning_rates,
+    nltk_files,
+    plugins,
+    pretrained_transformers,
+    registered_names,
+)
 from regattn_allennlp.compatibility.mend import MENDS, Mend
 
-__all__ = ["MENDS", "Mend", "checklists", "learning_rates", "nltk_files", "plugins", "pretrained_transformers"]
+__all__ = [
+    "MENDS",
+    "Mend",
+    "checklists",
+    "learning_rates",
+    "nltk_files",
+    "plugins",
+    "pretrained_transformers",
+    "registered_names",
+]
