@@ -27,6 +27,7 @@ from regattn_allennlp.compatibility import (
     predict_command,
     pretrained_transformers,
     recovery,
+    registered_names,
     tensor_caches,
     training_folders,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "predict_command",
     "pretrained_transformers",
     "recovery",
+    "registered_names",
     "tensor_caches",
     "training_folders",
 ]

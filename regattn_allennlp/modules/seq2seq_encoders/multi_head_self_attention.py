@@ -10,7 +10,7 @@ from regattn_allennlp.modules.require_at_least import require_at_least
 from regattn_allennlp.modules.self_attention_layer import SelfAttentionLayer
 
 
-@Seq2SeqEncoder.register("multi_head_self_attention")
+@Seq2SeqEncoder.register("multi_head_self_attention", exist_ok=True)  # allennlp-models has one of that name too
 class MultiHeadSelfAttention(Seq2SeqEncoder):
     """
     Layers of multi-head self-attention (Vaswani et al. 2017, arXiv 1706.03762) with any of this package's attentions
