@@ -77,11 +77,12 @@ def find_whole_checkpoints(checkpointers: Any) -> None:
 
 
 def _is_whole(checkpointer: Any, point: tuple[int, int]) -> bool:
-    paths = [checkpointer._model_state_path(*point), checkpointer._training_state_path(*point)]
-    if checkpointer.state_is_sharded:
-        # One of each for each process.
-        from torch import distributed
+    from allennlp.common.util import is_distributed
+    from torch import distributed
 
+    paths = [checkpointer._model_state_path(*point), checkpointer._training_state_path(*point)]
+    if checkpointer.state_is_sharded and is_distributed():
+        # One of each for each process.
         ending = f"_w{checkpointer._rank}.th"
         ranks = range(distributed.get_world_size())
         paths = [f"{path.removesuffix(ending)}_w{rank}.th" for path in paths for rank in ranks]

@@ -60,7 +60,7 @@ def recover_combined_without_a_new_start(combined: Any) -> None:
     "allennlp.training.learning_rate_schedulers.slanted_triangular",
     puts_back="A training with `gradual_unfreezing` recovers with the layers unfrozen that were",
     versions="allennlp==2.10.1",
-    test="tests/compatibility/learning_rates_test.py::test_gradual_unfreezing_goes_on_after_a_recovery",
+    test="tests/compatibility/recovery_test.py::test_a_killed_training_ends_with_the_numbers_of_an_uninterrupted_one",
 )
 def recover_unfrozen_layers(slanted_triangular: Any) -> None:
     scheduler = slanted_triangular.SlantedTriangular

@@ -63,7 +63,7 @@ LEARNING_RATES = {
     "step": {"step_size": 1, "gamma": 0.5},
     "combined": {
         "schedulers": [
-            [1, {"type": "linear_with_warmup", "warmup_steps": 1}],
+            [1, "constant"],
             [2, {"type": "constant_with_warmup", "num_warmup_steps": 4}],
         ]
     },

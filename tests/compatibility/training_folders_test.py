@@ -60,12 +60,6 @@ def test_what_is_half_written_has_not_its_name_yet(folder, write):
     assert len((folder / "file").read_bytes()) > 2000
 
 
-def test_a_value_that_cannot_be_written_leaves_nothing(tmp_path):
-    with pytest.raises(TypeError):
-        util.dump_metrics(str(tmp_path / "metrics.json"), {"loss": object()})
-    assert list(tmp_path.iterdir()) == []
-
-
 def vocabulary(size: int) -> Vocabulary:
     return Vocabulary(tokens_to_add={"tokens": [f"word{number}" for number in range(size)], "tags": ["noun"]})
 

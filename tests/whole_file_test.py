@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import pytest
+
+from regattn_allennlp.whole_file import whole_file
+
+
+def write(path: Path, text: str, error: BaseException | None = None) -> None:
+    with whole_file(path) as unfinished:
+        Path(unfinished).write_text(text)
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt()], ids=repr)
+def test_an_error_leaves_what_was_there(tmp_path, error):
+    path = tmp_path / "file"
+    with pytest.raises(type(error)):
+        write(path, "half", error)
+    assert list(tmp_path.iterdir()) == []
+    write(path, "whole")
+    with pytest.raises(type(error)):
+        write(path, "half", error)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["whole"]
+
+
+def test_an_error_before_anything_was_written_is_the_one_that_is_raised(tmp_path):
+    with pytest.raises(ValueError), whole_file(tmp_path / "file"):
+        raise ValueError
