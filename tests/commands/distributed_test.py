@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,33 +85,29 @@ def metrics(folder: Path) -> dict:
     return {key: value for key, value in measured.items() if "duration" not in key and "memory" not in key}
 
 
-def loader_with_workers(loader: str) -> dict:
-    return {"data_loader.num_workers": 2, "data_loader.type": loader}
+def data_loader(name: str, num_workers: int = 0) -> dict:
+    """Several workers hand over their batches in the order in which they happen to be ready."""
+    return {"data_loader.type": name, "data_loader.num_workers": num_workers}
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> Callable[[str], Path]:
-    """The folder of a training in two processes with two workers each, by the name of the data loader."""
-    folders: dict[str, Path] = {}
-
-    def train(loader: str) -> Path:
-        if loader not in folders:
-            folder = tmp_path_factory.mktemp(loader) / "run"
-            finish(folder, start(folder, loader_with_workers(loader)))
-            folders[loader] = folder
-        return folders[loader]
-
-    return train
+def uninterrupted(tmp_path_factory) -> Path:
+    """The folder of a training in two processes."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    finish(folder, start(folder, data_loader("cached")))
+    return folder
 
 
 @pytest.mark.parametrize("loader", ["multiprocess", "cached"])
-def test_trains_with_two_processes_and_two_loader_workers_each(allennlp, uninterrupted, loader, tmp_path):
-    trained = metrics(uninterrupted(loader))
+def test_trains_with_two_processes_and_two_loader_workers_each(allennlp, tmp_path, loader):
+    folder = tmp_path / "run"
+    finish(folder, start(folder, data_loader(loader, num_workers=2)))
+    trained = metrics(folder)
     assert trained["best_epoch"] < NUM_EPOCHS - 1
     # The test data are evaluated on as a whole.
-    archive = uninterrupted(loader) / "model.tar.gz"
-    allennlp("evaluate", archive, OVERRIDES["test_data_path"], "--output-file", tmp_path / "test.json", *INCLUDE)
-    for name, value in json.loads((tmp_path / "test.json").read_text()).items():
+    output = tmp_path / "test.json"
+    allennlp("evaluate", folder / "model.tar.gz", OVERRIDES["test_data_path"], "--output-file", output, *INCLUDE)
+    for name, value in json.loads(output.read_text()).items():
         # The loss is AllenNLP's mean over batches, and these are shuffled.
         assert trained[f"test_{name}"] == pytest.approx(value, abs=0.05 if name == "loss" else 1e-6), name
 
@@ -120,7 +115,7 @@ def test_trains_with_two_processes_and_two_loader_workers_each(allennlp, uninter
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_two_processes_killed_and_recovered_give_the_same_metrics(uninterrupted, tmp_path):
     folder = tmp_path / "run"
-    overrides = loader_with_workers("cached")
+    overrides = data_loader("cached")
     process = start(folder, overrides)
     try:
         # One of the two dies: the other does not wait for it for ever.
@@ -137,7 +132,7 @@ def test_two_processes_killed_and_recovered_give_the_same_metrics(uninterrupted,
     finally:
         end(process)
     finish(folder, start(folder, overrides, "--recover"))
-    assert metrics(folder) == metrics(uninterrupted("cached"))
+    assert metrics(folder) == metrics(uninterrupted)
 
 
 def test_two_machines_train_as_two_processes_do_and_go_on_when_one_died(uninterrupted, tmp_path):
@@ -145,7 +140,7 @@ def test_two_machines_train_as_two_processes_do_and_go_on_when_one_died(uninterr
 
     with two_machines() as machines:
         overrides = {
-            **loader_with_workers("cached"),
+            **data_loader("cached"),
             "distributed": {
                 "cuda_devices": [-1], "num_nodes": 2, "primary_address": machines[0].address, "primary_port": 29500,
             },
@@ -163,14 +158,14 @@ def test_two_machines_train_as_two_processes_do_and_go_on_when_one_died(uninterr
         wait_for_epoch(2, folder, processes[0])
         machines[1].kill()
         # The first is over too, and nothing of it is left.
-        assert processes[0].wait(60) != 0
+        assert processes[0].wait(120) != 0
         wait_for(lambda: not machines[0].processes(), 10)
 
         # Another machine takes the place of the one that died, whose files are not there.
         shutil.rmtree(f"{folder}.node1")
         for process in start_both("--recover"):
             assert process.wait(600) == 0, Path(f"{folder}.log").read_text()[-3000:]
-    assert metrics(folder) == metrics(uninterrupted("cached"))
+    assert metrics(folder) == metrics(uninterrupted)
     assert (folder / "model.tar.gz").exists()
     # What is trained is on the first machine alone.
     left = {path.name for path in Path(f"{folder}.node1").iterdir()}
