@@ -1,8 +1,13 @@
 """Pretrained transformers, their tokenizers, and what AllenNLP imports of the Transformers library."""
 
+import functools
 import importlib
+import io
+import os
 import sys
-from typing import Any
+from typing import Any, Optional
+
+import torch
 
 from regattn_allennlp.compatibility.mend import mend
 
@@ -81,3 +86,46 @@ def let_weights_be_made_anew(cached_transformers: Any) -> None:
             return model
 
     cached_transformers.AutoModel = AutoModel
+
+
+@mend(
+    "allennlp.modules.transformer.transformer_module",
+    puts_back="AllenNLP's transformer toolkit reads weights as Transformers saves them today, in safetensors",
+    versions="transformers>=4.49",
+    test="tests/compatibility/pretrained_transformers_test.py::test_the_toolkit_reads_weights_in_safetensors",
+)
+def read_safetensors(transformer_module: Any) -> None:
+    read_state_dict = transformer_module.read_state_dict
+    get_state_dict = transformer_module.TransformerModule._get_pretrained_state_dict.__func__
+
+    @functools.wraps(read_state_dict)
+    def read_state_dict_of_either(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(path).endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            file = io.BytesIO()
+            torch.save(load_file(path), file)
+            file.seek(0)
+            path = file
+        return read_state_dict(path, *args, **kwargs)
+
+    @functools.wraps(get_state_dict)
+    def get_state_dict_of_either(cls: Any, model_name: str, weights_path: Any = None, **kwargs: Any) -> Any:
+        return get_state_dict(cls, model_name, weights_path or _safetensors(model_name), **kwargs)
+
+    transformer_module.read_state_dict = read_state_dict_of_either
+    transformer_module.TransformerModule._get_pretrained_state_dict = classmethod(get_state_dict_of_either)
+
+
+def _safetensors(model_name: str) -> Optional[str]:
+    """The file, if the model has no other one: AllenNLP knows the name of the other."""
+    from allennlp.common.file_utils import cached_path
+    from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
+
+    if os.path.isdir(model_name):
+        former, today = (os.path.join(model_name, name) for name in (WEIGHTS_NAME, SAFE_WEIGHTS_NAME))
+        return today if os.path.isfile(today) and not os.path.isfile(former) else None
+    try:
+        return cached_path(f"hf://{model_name}/{WEIGHTS_NAME}")
+    except FileNotFoundError:
+        return cached_path(f"hf://{model_name}/{SAFE_WEIGHTS_NAME}")

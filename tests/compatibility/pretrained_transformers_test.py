@@ -14,8 +14,9 @@ from allennlp.data.token_indexers import TokenIndexer
 from allennlp.data.tokenizers import PretrainedTransformerTokenizer
 from allennlp.modules import TokenEmbedder
 from allennlp.modules.token_embedders import PretrainedTransformerEmbedder
+from allennlp.modules.transformer import TransformerStack
 
-from tests.tiny_transformers import SENTENCES, write_transformer
+from tests.tiny_transformers import SENTENCES, SIZES, write_transformer
 
 WORDS = ["A", "small", "dog", "sleeps", "under", "trees", "."]
 # Each builds its tokenizer in another way.
@@ -127,6 +128,23 @@ def test_layers_are_made_anew(folder_of, chosen, anew):
         assert weight.equal(loaded.output.dense.weight) == (number not in anew)
         # The tiny transformers have weights of another size than those that a model begins with.
         assert (weight.std() < 0.1) == (number in anew)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_the_toolkit_reads_weights_in_safetensors(tmp_path, kind):
+    folder = write_transformer(tmp_path / "bert", "bert")
+    model = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    if kind == "bin":  # as Transformers saved them before
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()  # the model is still made of it
+        (folder / "model.safetensors").write_bytes(b"not read")
+    stack = TransformerStack.from_pretrained_module(str(folder), relevant_module="encoder")
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    states = torch.randn(2, 3, SIZES["hidden_size"])
+    with torch.no_grad():
+        output = stack.eval()(states, attention_mask=mask).final_hidden_states
+        expected = model.encoder(states, attention_mask=-1e9 * ~mask[:, None, None])[0]
+    torch.testing.assert_close(output[mask], expected[mask], rtol=1e-4, atol=1e-4)
 
 
 def test_a_vocabulary_is_that_of_the_tokenizer(folder_of):
