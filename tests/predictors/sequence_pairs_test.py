@@ -81,4 +81,4 @@ def test_predicts_with_the_dataset_reader(allennlp, archive, tmp_path):
     )  # fmt: skip
     predictions = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [prediction["source_tokens"] for prediction in predictions] == [[*"cat"], [*"ca"]]
-    assert all(prediction["predictions"][0]["text"] for prediction in predictions)
+    assert [len(prediction["predictions"]) for prediction in predictions] == [NUM_BEST] * 2
