@@ -15,9 +15,9 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -50,7 +50,7 @@ class Suite:
         from allennlp.common.util import import_module_and_submodules
 
         import_module_and_submodules("regattn_allennlp")  # as a plugins file does
-        keep_to_this_machine()
+        keep_to_this_machine(skip)
 
     def pytest_runtest_setup(self) -> None:
         import torch
@@ -58,16 +58,19 @@ class Suite:
         torch.manual_seed(0)  # some tests draw numbers of which not all will do
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed or (report.when == "call" and report.passed):
-            self.outcomes[report.nodeid] = "failed" if report.failed else self.outcomes.get(report.nodeid, "passed")
-        elif report.skipped:
-            self.outcomes[report.nodeid] = "network" if NETWORK in str(report.longrepr) else "skipped"
+        self.note(report)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed:
-            self.outcomes[report.nodeid] = "failed"
-        elif report.skipped:
-            self.outcomes[report.nodeid] = "network" if NETWORK in str(report.longrepr) else "skipped"
+        if not report.passed:
+            self.note(report)
+
+    def note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        """A test has three reports, of which what is not passed decides."""
+        if report.passed:
+            self.outcomes.setdefault(report.nodeid, "passed")
+        else:
+            outcome = "network" if NETWORK in str(report.longrepr) else report.outcome
+            self.outcomes[report.nodeid] = outcome
 
     def having(self, outcome: str) -> list[str]:
         return [test for test, its_own in self.outcomes.items() if its_own == outcome]
@@ -98,14 +101,22 @@ def is_in(test: str, beginning: str) -> bool:
     return test.startswith(beginning) and test[len(beginning) : len(beginning) + 1] in ("", "[", ":", "/")
 
 
-def keep_to_this_machine() -> None:
-    """Has whoever asks for another machine skip its test, at once: libraries try again and again for minutes."""
+def skip(reason: str) -> NoReturn:
+    pytest.skip(reason, allow_module_level=True)
+
+
+def fail(reason: str) -> NoReturn:
+    raise RuntimeError(reason)
+
+
+def keep_to_this_machine(give_up: Callable[[str], NoReturn]) -> None:
+    """Has whoever asks for another machine give up at once: libraries try again and again for minutes."""
     connect, getaddrinfo = socket.socket.connect, socket.getaddrinfo
     own = {"localhost", "127.0.0.1", "::1", "0.0.0.0", "", None, socket.gethostname()}
 
     def check(host: Any) -> None:
         if host not in own:
-            pytest.skip(f"{NETWORK}{host}", allow_module_level=True)
+            give_up(f"{NETWORK}{host}")
 
     def connect_here(self: socket.socket, address: Any) -> None:
         if self.family in (socket.AF_INET, socket.AF_INET6):
@@ -141,6 +152,9 @@ def main(checkout: Path, *arguments: str) -> int:
     print(*lines, sep="\n")
     return int(not suite.outcomes or any(line.startswith("!") for line in lines))
 
+
+if __name__ == "__mp_main__":
+    keep_to_this_machine(fail)  # in a process that a test has spawned, which tells its test by an error
 
 if __name__ == "__main__":
     # Tests fork. A forked process hangs where it needs threads of a pool that its parent had.
