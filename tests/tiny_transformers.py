@@ -50,7 +50,7 @@ def sentence_pieces(of: Any) -> TokenizerBuilder:
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
             # AllenNLP learns from these two words where special tokens are.
-            sentence_iterator=iter([*sentences, *["a b"] * 50]), model_writer=model, vocab_size=200,
+            sentence_iterator=iter([*sentences, *["a b", "b a"] * 50]), model_writer=model, vocab_size=200,
             hard_vocab_limit=False, pad_id=0, unk_id=1, bos_id=2, eos_id=3, pad_piece="<pad>", bos_piece="[CLS]",
             eos_piece="[SEP]", control_symbols=["[MASK]"], num_threads=1, minloglevel=2,
         )  # fmt: skip

@@ -106,7 +106,7 @@ class _MendingFinder(MetaPathFinder):
         def execute_and_repair(module: ModuleType) -> None:
             execute(module)
             for repair in repairs:
-                repair(sys.modules[fullname])  # which may be another by now, as Transformers' lazy one is
+                repair(module)
 
         # The loader belongs to this module alone. It is kept, because others ask it for sources and resources.
         spec.loader.exec_module = execute_and_repair  # type: ignore[method-assign]
