@@ -31,7 +31,7 @@ class Machine:
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.name, *map(str, command)],
             env={**environment(), "OMP_NUM_THREADS": "1", **kwargs.pop("variables", {})},
-            cwd=PROJECT_ROOT,
+            cwd=kwargs.pop("cwd", PROJECT_ROOT),
             start_new_session=True,
             **kwargs,
         )

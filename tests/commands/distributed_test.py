@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -108,8 +107,8 @@ def test_trains_with_two_processes_and_two_loader_workers_each(allennlp, tmp_pat
     output = tmp_path / "test.json"
     allennlp("evaluate", folder / "model.tar.gz", OVERRIDES["test_data_path"], "--output-file", output, *INCLUDE)
     for name, value in json.loads(output.read_text()).items():
-        # The loss is AllenNLP's mean over batches, and these are shuffled.
-        assert trained[f"test_{name}"] == pytest.approx(value, abs=0.05 if name == "loss" else 1e-6), name
+        if name != "loss":  # AllenNLP's mean over batches, and these are shuffled
+            assert trained[f"test_{name}"] == pytest.approx(value, abs=1e-6), name
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -146,29 +145,33 @@ def test_two_machines_train_as_two_processes_do_and_go_on_when_one_died(uninterr
             },
         }  # fmt: skip
 
-        def start_both(*arguments: str) -> list[subprocess.Popen]:
-            """Both in one folder, which the machines share."""
+        def start_both(working_directories: list[Path], *arguments: str) -> list[subprocess.Popen]:
             with open(f"{folder}.log", "a") as log:
                 return [
-                    machine.start(*command(folder, overrides, "--node-rank", rank, *arguments), stdout=log, stderr=log)
-                    for rank, machine in enumerate(machines)
-                ]
+                    machine.start(
+                        *command(Path(folder.name), overrides, "--node-rank", rank, *arguments),
+                        cwd=working_directory, stdout=log, stderr=log,
+                    )
+                    for rank, (machine, working_directory) in enumerate(zip(machines, working_directories, strict=True))
+                ]  # fmt: skip
 
-        processes = start_both()
+        # In one folder, which both machines share.
+        processes = start_both([tmp_path, tmp_path])
         wait_for_epoch(2, folder, processes[0])
         machines[1].kill()
         # The first is over too, and nothing of it is left.
         assert processes[0].wait(120) != 0
         wait_for(lambda: not machines[0].processes(), 10)
 
-        # Another machine takes the place of the one that died, whose files are not there.
-        shutil.rmtree(f"{folder}.node1")
-        for process in start_both("--recover"):
+        # Another machine takes the place of the one that died. It has nothing, and sees nothing of the first.
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        for process in start_both([tmp_path, elsewhere], "--recover"):
             assert process.wait(600) == 0, Path(f"{folder}.log").read_text()[-3000:]
     assert metrics(folder) == metrics(uninterrupted)
     assert (folder / "model.tar.gz").exists()
     # What is trained is on the first machine alone.
-    left = {path.name for path in Path(f"{folder}.node1").iterdir()}
+    left = {path.name for path in (elsewhere / "run.node1").iterdir()}
     assert left == {"config.json", "meta.json", "out.log", "out_worker0.log", "vocabulary"}
 
 
