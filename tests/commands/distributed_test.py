@@ -145,14 +145,14 @@ def test_two_machines_train_as_two_processes_do_and_go_on_when_one_died(uninterr
             },
         }  # fmt: skip
 
-        def start_both(working_directories: list[Path], *arguments: str) -> list[subprocess.Popen]:
+        def start_both(folders_of_work: list[Path], *arguments: str) -> list[subprocess.Popen]:
             with open(f"{folder}.log", "a") as log:
                 return [
                     machine.start(
                         *command(Path(folder.name), overrides, "--node-rank", rank, *arguments),
-                        cwd=working_directory, stdout=log, stderr=log,
+                        cwd=folder_of_work, stdout=log, stderr=log,
                     )
-                    for rank, (machine, working_directory) in enumerate(zip(machines, working_directories, strict=True))
+                    for rank, (machine, folder_of_work) in enumerate(zip(machines, folders_of_work, strict=True))
                 ]  # fmt: skip
 
         # In one folder, which both machines share.
