@@ -14,6 +14,8 @@ from regattn_allennlp.models.outputs_in_batches import outputs_in_batches
 
 # Where a model's output has the labels' probabilities: this package's models, AllenNLP's classifiers.
 PROBABILITIES = ("label_probs", "probs")
+# To how many decimals two probabilities are told apart.
+NUM_DECIMALS = 6
 
 
 class _Swap(NamedTuple):
@@ -165,7 +167,8 @@ class SynonymSwap(Attacker):
                     f"synonym-swap attacks models whose output has one of {list(PROBABILITIES)}; that of "
                     f"{type(model).__name__} has {sorted(output)}"
                 )
-            rows += list(output[name].double().cpu().numpy())
+            # What is equal, as all words that the model does not know, differs in its last bits with the batch.
+            rows += list(output[name].double().cpu().numpy().round(NUM_DECIMALS))
         return rows
 
 
