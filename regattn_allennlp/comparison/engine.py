@@ -101,6 +101,9 @@ def _ray_cluster(address: str) -> Iterator[Any]:
     # Ray would otherwise build the environment of `uv run` anew for its processes.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address != "local" and _has_token():
+        # `ray start` asks for the token where there is one, and Ray's clients give it only when they are told to.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
@@ -120,6 +123,12 @@ def _ray_cluster(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _has_token() -> bool:
+    """Whether Ray finds a token here by which members of a cluster know each other. A local cluster leaves one."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or path.exists()
 
 
 def run_trial(task: tuple[str, Optional[int], str]) -> str:

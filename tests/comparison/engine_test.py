@@ -21,18 +21,25 @@ CONFIG = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
 NUM_EPOCHS = 20
 
 
+# With a token, which a local cluster leaves in the home folder, Ray's clusters let in only who has it.
+TOKEN = {"RAY_AUTH_TOKEN": "0123456789abcdef"}
+
+
 def join_cluster(machine: Machine, *arguments: object) -> None:
     """Starts Ray there, with one core; a machine that does not answer is taken for dead after some seconds."""
     machine.start(
         Path(sys.executable).with_name("ray"), "start", "--block", "--num-cpus", 1, "--disable-usage-stats",
         "--node-ip-address", machine.address, *arguments,
         variables={
+            **TOKEN,
+            "RAY_AUTH_MODE": "token",  # which `ray start` needs to be told where it joins a cluster
             "RAY_health_check_period_ms": "1000",
             "RAY_health_check_timeout_ms": "3000",
             "RAY_health_check_failure_threshold": "3",
         },
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
+    wait_for(lambda: any("/raylet/raylet" in command for command in machine.processes().values()))
 
 
 def trials_on(machine: Machine) -> dict[int, Path]:
@@ -57,12 +64,12 @@ def test_the_trials_of_a_machine_that_dies_go_on_with_another(tmp_path, is_cut_o
         open(tmp_path / "log.txt", "w") as log,
     ):
         join_cluster(first, "--head", "--port", 6379, "--include-dashboard", "false", "--temp-dir", session)
+        join_cluster(second, "--address", f"{first.address}:6379")
         comparison = first.start(
             sys.executable, "-m", "allennlp", "compare-attention", CONFIG, "--attention", "softmax",
             "--attention", "sparsemax", "--seeds", 1, "--ray", f"{first.address}:6379", "-s", folder, "-o", overrides,
-            "--include-package", "regattn_allennlp", stdout=log, stderr=log,
+            "--include-package", "regattn_allennlp", stdout=log, stderr=log, variables=TOKEN,
         )  # fmt: skip
-        join_cluster(second, "--address", f"{first.address}:6379")
         wait_for(lambda: trials_on(second) or comparison.poll() is not None)
         ((trial, trial_folder),) = trials_on(second).items()
         wait_for(lambda: len(epochs(trial_folder)) >= 3 or comparison.poll() is not None)
