@@ -152,6 +152,8 @@ def evaluate_on_test_in_one_process(train: Any) -> None:
 
     @functools.wraps(finish)
     def finish_without_test_data(self: Any, metrics: Any) -> None:
+        from allennlp.common.util import is_distributed
+
         # AllenNLP evaluates in the first process, on its share of the data, and asks the others for theirs, which are
         # over by then.
         if is_distributed() and self.evaluate_on_test:
@@ -233,16 +235,10 @@ def load_the_best_weights_of_the_first_machine(gradient_descent_trainer: Any) ->
     trainer._load_model_state = load_model_state_of_the_first
 
 
-def is_distributed() -> bool:
-    """Whether this is one of several processes that train together."""
-    import torch.distributed as dist
-
-    return dist.is_available() and dist.is_initialized()
-
-
 def is_first() -> bool:
     """Whether this is the first process of the first machine, or the only process."""
     import torch.distributed as dist
+    from allennlp.common.util import is_distributed
 
     return not is_distributed() or dist.get_rank() == 0
 
@@ -250,6 +246,7 @@ def is_first() -> bool:
 def of_the_first(make: Callable[[], Any]) -> Any:
     """What the function gives in the first process of the first machine, in all of them."""
     import torch.distributed as dist
+    from allennlp.common.util import is_distributed
 
     if not is_distributed():
         return make()
