@@ -10,12 +10,13 @@ UNFINISHED = ".unfinished"
 
 
 @contextmanager
-def whole_file(path: Union[str, os.PathLike]) -> Iterator[str]:
+def whole_file(path: Union[str, os.PathLike], *, several_write: bool = False) -> Iterator[str]:
     """
     Gives a name to write to beside `path`. When the block is over, the file gets its own name, in the place of the one
-    that had it.
+    that had it. Where several processes write the file at the same time, say so: each then has a name of its own.
     """
-    unfinished = f"{os.fspath(path)}{UNFINISHED}"
+    process = f".{os.getpid()}" if several_write else ""
+    unfinished = f"{os.fspath(path)}{process}{UNFINISHED}"
     try:
         yield unfinished
     except BaseException:

@@ -27,3 +27,14 @@ def test_an_error_leaves_what_was_there(tmp_path, error):
 def test_an_error_before_anything_was_written_is_the_one_that_is_raised(tmp_path):
     with pytest.raises(ValueError), whole_file(tmp_path / "file"):
         raise ValueError
+
+
+def test_several_processes_write_one_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    with whole_file(path, several_write=True) as first:
+        Path(first).write_text("first")
+        monkeypatch.setattr("os.getpid", lambda: 0)  # as another process would
+        with whole_file(path, several_write=True) as second:
+            Path(second).write_text("second")
+        assert path.read_text() == "second"
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["first"]

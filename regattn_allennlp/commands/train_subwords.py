@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from allennlp.common.tqdm import Tqdm
 from regattn_allennlp.data.dataset_readers.sequence_pairs import SEQUENCE_PAIRS
 from regattn_allennlp.data.table_source import open_table_source
 from regattn_allennlp.data.tokenizers.sentencepiece_tokenizer import one_line
+from regattn_allennlp.whole_file import whole_file
 
 SIDES = ("source", "target", "both")
 MODEL_TYPES = ("bpe", "unigram")
@@ -115,9 +115,8 @@ def _train_subwords(arguments: argparse.Namespace) -> None:
         arguments.model_type,
         arguments.character_coverage,
     )
-    unfinished = arguments.save_to.with_name(arguments.save_to.name + ".unfinished")
-    unfinished.write_bytes(model)
-    os.replace(unfinished, arguments.save_to)
+    with whole_file(arguments.save_to) as unfinished:
+        Path(unfinished).write_bytes(model)
     print(f"Wrote {arguments.vocab_size} subwords ({arguments.model_type}) to {arguments.save_to}")
 
 

@@ -8,12 +8,11 @@ this package is installed: before the first module of AllenNLP is imported, see 
 AllenNLP is not imported, nothing is changed.
 """
 
-from regattn_allennlp.compatibility import (
+from regattn_allennlp.compatibility import (  # noqa: F401
     callbacks,
     checklists,
     checkpoints,
     data_loaders,
-    data_loading,
     distributed,
     downloads,
     evaluate_command,
@@ -30,31 +29,5 @@ from regattn_allennlp.compatibility import (
     registered_names,
     tensor_caches,
     training_folders,
+    unusable_data,
 )
-from regattn_allennlp.compatibility.mend import MENDS, Mend
-
-__all__ = [
-    "MENDS",
-    "Mend",
-    "callbacks",
-    "checklists",
-    "checkpoints",
-    "data_loaders",
-    "data_loading",
-    "distributed",
-    "downloads",
-    "evaluate_command",
-    "gradients",
-    "hub",
-    "interpretation",
-    "learning_rates",
-    "mixed_precision",
-    "nltk_files",
-    "plugins",
-    "predict_command",
-    "pretrained_transformers",
-    "recovery",
-    "registered_names",
-    "tensor_caches",
-    "training_folders",
-]

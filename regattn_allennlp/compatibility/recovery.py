@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Any, Optional
 
-from regattn_allennlp.compatibility.epoch_losses import EpochLosses
-from regattn_allennlp.compatibility.interrupted_epoch import InterruptedEpoch
 from regattn_allennlp.compatibility.mend import mend
-from regattn_allennlp.compatibility.plain_numbers import plain
-from regattn_allennlp.compatibility.progress import Progress
+from regattn_allennlp.compatibility.training_state.epoch_losses import EpochLosses
+from regattn_allennlp.compatibility.training_state.interrupted_epoch import InterruptedEpoch
+from regattn_allennlp.compatibility.training_state.plain_numbers import plain
+from regattn_allennlp.compatibility.training_state.progress import Progress
 
 TRAINER = "allennlp.training.gradient_descent_trainer"
 # In the training state, one for each process.

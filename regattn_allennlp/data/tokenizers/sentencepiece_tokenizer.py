@@ -1,5 +1,4 @@
 import hashlib
-import os
 from pathlib import Path
 from typing import Optional
 
@@ -7,6 +6,8 @@ import sentencepiece
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
 from allennlp.data.tokenizers import Token, Tokenizer
+
+from regattn_allennlp.whole_file import whole_file
 
 
 @Tokenizer.register("sentencepiece")
@@ -55,7 +56,10 @@ class SentencepieceTokenizer(Tokenizer):
         if not self._processor.get_piece_size():
             raise ConfigurationError(f'"{model_path}" is no sentencepiece model: it has no pieces.')
         if kept is not None and path != kept:
-            _write_atomically(kept, content)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            # Each of the processes that train together does.
+            with whole_file(kept, several_write=True) as unfinished:
+                Path(unfinished).write_bytes(content)
 
     def tokenize(self, text: str) -> list[Token]:
         return [Token(piece) for piece in self._processor.encode(one_line(text), out_type=str)]
@@ -78,11 +82,3 @@ def _kept(serialization_dir: str, model_path: str) -> Path:
     """
     digest = hashlib.sha256(model_path.encode()).hexdigest()[:16]
     return Path(serialization_dir, "vocabulary", f".sentencepiece-{digest}.model")
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Each of several processes that train together writes: under a name of its own until it is whole.
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)

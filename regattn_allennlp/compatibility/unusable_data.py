@@ -12,7 +12,7 @@ from regattn_allennlp.compatibility.mend import mend
     "allennlp.data.data_loaders.multiprocess_data_loader",
     puts_back="Data that give no batch stop `train`, its validation and `evaluate`, and are named",
     versions="allennlp==2.10.1",
-    test="tests/compatibility/data_loading_test.py::test_data_without_a_batch_are_refused",
+    test="tests/compatibility/unusable_data_test.py::test_data_without_a_batch_are_refused",
 )
 def refuse_data_without_a_batch(multiprocess_data_loader: Any) -> None:
     # AllenNLP goes through no batches as through any other number, and ends well with a model that learned nothing.
@@ -41,7 +41,7 @@ def refuse_data_without_a_batch(multiprocess_data_loader: Any) -> None:
     "allennlp.data.instance",
     puts_back="A label that the model does not know is named, with the labels that it knows",
     versions="allennlp==2.10.1",
-    test="tests/compatibility/data_loading_test.py::test_a_label_that_the_model_does_not_know_is_named",
+    test="tests/compatibility/unusable_data_test.py::test_a_label_that_the_model_does_not_know_is_named",
 )
 def name_an_unknown_label(instance: Any) -> None:
     # AllenNLP gives a KeyError of the vocabulary, which knows nothing of the data.
@@ -66,7 +66,7 @@ def name_an_unknown_label(instance: Any) -> None:
     "allennlp.data.data_loaders.multiprocess_data_loader",
     puts_back="With a label that the model does not know the data are named",
     versions="allennlp==2.10.1",
-    test="tests/compatibility/data_loading_test.py::test_a_label_that_the_model_does_not_know_is_named",
+    test="tests/compatibility/unusable_data_test.py::test_a_label_that_the_model_does_not_know_is_named",
 )
 def name_the_data_of_an_unknown_label(multiprocess_data_loader: Any) -> None:
     loader = multiprocess_data_loader.MultiProcessDataLoader
@@ -124,7 +124,7 @@ def _has_a_loss(model: Any) -> bool:
     "allennlp.evaluation.evaluator",
     puts_back="`evaluate` refuses data without labels or answers, with models of this package",
     versions="allennlp==2.10.1",
-    test="tests/compatibility/data_loading_test.py::test_data_without_answers_are_refused",
+    test="tests/compatibility/unusable_data_test.py::test_data_without_answers_are_refused",
 )
 def refuse_to_evaluate_without_answers(evaluator: Any) -> None:
     call = evaluator.SimpleEvaluator.__call__
@@ -143,7 +143,7 @@ def refuse_to_evaluate_without_answers(evaluator: Any) -> None:
     "allennlp.training.gradient_descent_trainer",
     puts_back="`train` refuses data without labels or answers, with models of this package",
     versions="allennlp==2.10.1",
-    test="tests/compatibility/data_loading_test.py::test_data_without_answers_are_refused",
+    test="tests/compatibility/unusable_data_test.py::test_data_without_answers_are_refused",
 )
 def refuse_to_train_without_answers(gradient_descent_trainer: Any) -> None:
     trainer = gradient_descent_trainer.GradientDescentTrainer

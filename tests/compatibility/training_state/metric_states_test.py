@@ -12,7 +12,7 @@ from allennlp.training.metrics import (
     SpearmanCorrelation,
 )
 
-from regattn_allennlp.compatibility.metric_states import metric_states, set_metric_states
+from regattn_allennlp.compatibility.training_state.metric_states import metric_states, set_metric_states
 
 
 class Counting(torch.nn.Module):

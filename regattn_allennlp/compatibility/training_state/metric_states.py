@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from regattn_allennlp.compatibility.plain_numbers import plain
+from regattn_allennlp.compatibility.training_state.plain_numbers import plain
 
 _PLAIN = (type(None), bool, int, float, str, torch.Tensor, np.ndarray)
 

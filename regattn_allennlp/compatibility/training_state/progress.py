@@ -1,8 +1,8 @@
 from typing import Any, Optional
 
-from regattn_allennlp.compatibility.epoch_losses import EpochLosses
-from regattn_allennlp.compatibility.metric_states import metric_states, set_metric_states
-from regattn_allennlp.compatibility.random_states import random_states, set_random_states
+from regattn_allennlp.compatibility.training_state.epoch_losses import EpochLosses
+from regattn_allennlp.compatibility.training_state.metric_states import metric_states, set_metric_states
+from regattn_allennlp.compatibility.training_state.random_states import random_states, set_random_states
 
 
 class Progress:

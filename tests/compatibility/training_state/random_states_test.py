@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from regattn_allennlp.compatibility.random_states import random_states, set_random_states
+from regattn_allennlp.compatibility.training_state.random_states import random_states, set_random_states
 
 
 def drawn() -> list[float]:
