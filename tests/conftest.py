@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,27 @@ SMALL = {
     "trainer.num_epochs": 1,
 }
 
+FILES_WITH_RAY = ("tests/commands/compare_attention_test.py", "tests/comparison/engine_test.py")
+
 
 def pytest_configure() -> None:
     try:
         import hypothesis  # noqa: F401
     except ModuleNotFoundError as error:
         raise pytest.UsageError("The tests need more than training does: uv run --group test pytest") from error
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of one file share what they have trained; those with a Ray cluster would find each other's."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "Ray" if file in FILES_WITH_RAY else file
+
+    return Scheduling(config, log)
 
 
 def environment() -> dict[str, str]:
