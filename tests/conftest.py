@@ -8,6 +8,11 @@ from typing import Any
 
 import pytest
 
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    # Each of the processes that run tests takes its share of the cores: threads that wait for each other take all.
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+
 PROJECT_ROOT = Path(__file__).parent.parent
 
 # Small enough to train in seconds.
