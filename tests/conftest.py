@@ -29,7 +29,7 @@ def pytest_configure() -> None:
     try:
         import hypothesis  # noqa: F401
     except ModuleNotFoundError as error:
-        raise pytest.UsageError("The tests need more than training does: uv run --group test pytest") from error
+        raise pytest.UsageError("The tests need more than training does: uv run --group test pytest -n 2") from error
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
