@@ -30,4 +30,5 @@ from regattn_allennlp.compatibility import (  # noqa: F401
     tensor_caches,
     training_folders,
     unusable_data,
+    vocabularies,
 )

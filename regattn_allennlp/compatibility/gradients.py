@@ -1,16 +1,18 @@
 """Gradients that are clipped."""
 
 import functools
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Union
 
 from regattn_allennlp.compatibility.mend import mend
 
+TEST = "tests/compatibility/gradients_test.py::test_sparse_gradients_are_clipped_like_dense_ones"
 
 @mend(
     "allennlp.training.gradient_descent_trainer",
     puts_back="`grad_clipping` with sparse embeddings",
     versions="torch>=2",
-    test="tests/compatibility/gradients_test.py::test_sparse_gradients_are_clipped_like_dense_ones",
+    test=TEST,
 )
 def clip_sparse_gradients(trainers: Any) -> None:
     # PyTorch's clip_grad_value_ takes no sparse gradient: they are clipped beside it.
@@ -37,3 +39,47 @@ def clip_sparse_gradients(trainers: Any) -> None:
             parameter.grad = gradient
 
     trainer.clip_gradient = clip_gradient_of_any_layout
+
+
+@mend(
+    "allennlp.training.gradient_descent_trainer",
+    puts_back="`grad_norm` with sparse embeddings",
+    versions="torch<2.14",
+    test=TEST,
+)
+@mend(
+    "allennlp.nn.parallel.ddp_accelerator",
+    puts_back="The same for distributed training",
+    versions="torch<2.14",
+    test="tests/compatibility/gradients_test.py::test_sparse_gradients_are_rescaled_in_distributed_training_and_by_hand",
+)
+@mend(
+    "allennlp.training.util",
+    puts_back="The same for `rescale_gradients` in a training loop of one's own",
+    versions="torch<2.14",
+    test="tests/compatibility/gradients_test.py::test_sparse_gradients_are_rescaled_in_distributed_training_and_by_hand",
+)
+def take_the_norm_of_sparse_gradients(module: Any) -> None:
+    # PyTorch's clip_grad_norm_ could not: it is given the values alone, which it scales in place.
+    import torch
+
+    clip_grad_norm_ = module.clip_grad_norm_
+
+    def with_dense_gradient(parameter: torch.Tensor) -> torch.Tensor:
+        if parameter.grad is None or not parameter.grad.is_sparse:
+            return parameter
+        parameter.grad = parameter.grad.coalesce()
+        values = parameter.grad._values()
+        stand_in = values.clone()
+        stand_in.grad = values
+        return stand_in
+
+    @functools.wraps(clip_grad_norm_)
+    def clip_grad_norm_of_any_layout(
+        parameters: Union[torch.Tensor, Iterable[torch.Tensor]], *arguments: Any, **options: Any
+    ) -> torch.Tensor:
+        if isinstance(parameters, torch.Tensor):
+            parameters = [parameters]
+        return clip_grad_norm_(list(map(with_dense_gradient, parameters)), *arguments, **options)
+
+    module.clip_grad_norm_ = clip_grad_norm_of_any_layout

@@ -1,5 +1,6 @@
 """How a module of AllenNLP, or of a library that it uses, is mended when it is imported."""
 
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,8 @@ class Mend:
     puts_back : `str`
         What works again, as one sentence of the documentation.
     versions : `str`
-        What must be installed for it to be broken, as a requirement: `"torch>=2.6"`. With other versions nothing is
-        changed.
+        What must be installed for it to be broken, as a requirement: `"torch>=2.6"`, or `"python>=3.14"`. With other
+        versions nothing is changed.
     test : `str`
         The test that fails without it, as pytest names it: `"tests/compatibility/schedulers_test.py::test_..."`.
     repair : `Callable[[Any], None]`
@@ -44,7 +45,8 @@ class Mend:
         """Whether the version that is installed is one of the broken ones."""
         requirement = Requirement(self.versions)
         try:
-            return requirement.specifier.contains(version(requirement.name), prereleases=True)
+            installed = platform.python_version() if requirement.name == "python" else version(requirement.name)
+            return requirement.specifier.contains(installed, prereleases=True)
         except PackageNotFoundError:
             return False
 

@@ -2,7 +2,9 @@ import pytest
 import torch
 from allennlp.data.data_loaders import SimpleDataLoader
 from allennlp.models import Model
+from allennlp.nn.parallel.ddp_accelerator import DdpWrappedModel
 from allennlp.training import GradientDescentTrainer
+from allennlp.training.util import rescale_gradients
 
 import regattn_allennlp.compatibility  # noqa: F401
 
@@ -54,3 +56,21 @@ def test_gradients_of_mixed_precision_are_unscaled_before_they_are_clipped(optio
     (sparse, *others), (dense, *same) = gradients(True, scaler, **options), gradients(False, **options)
     torch.testing.assert_close(sparse.to_dense(), dense)
     torch.testing.assert_close(others, same)
+
+
+@pytest.mark.parametrize(
+    "rescale",
+    [
+        lambda model: DdpWrappedModel(model, local_rank=0, world_size=1).clip_grad_norm_(0.5),
+        lambda model: rescale_gradients(model, 0.5),
+    ],
+    ids=["distributed", "by hand"],
+)
+def test_sparse_gradients_are_rescaled_in_distributed_training_and_by_hand(rescale):
+    models = Cubes(sparse=True), Cubes(sparse=False)
+    for model in models:
+        model()["loss"].backward()
+        rescale(model)
+    sparse, dense = models
+    torch.testing.assert_close(sparse.embedding.weight.grad.to_dense(), dense.embedding.weight.grad)
+    torch.testing.assert_close(sparse.scale.grad, dense.scale.grad)

@@ -7,7 +7,7 @@ from regattn_allennlp.compatibility.nltk_files import copy_that_nltk_reads
 
 TREE = "( (S (NP (DT the) (NN dog)) (VP (VBZ barks))) )\n"
 
-pytest.importorskip("nltk", minversion="3.10", reason="before 3.10 NLTK reads any file")
+nltk = pytest.importorskip("nltk", minversion="3.10", reason="before 3.10 NLTK reads any file")
 
 
 @pytest.fixture
@@ -44,9 +44,7 @@ def test_nltk_reads_the_copy_and_nothing_else(treebank):
         assert words(Path(copy)) == [["the", "dog", "barks"]]
         assert_refused(treebank)
     assert not Path(copy).exists()
-    Path(copy).parent.mkdir()
-    Path(copy).write_text(TREE)
-    assert_refused(Path(copy))
+    assert str(Path(copy).parent) not in nltk.data.path
 
 
 def test_a_treebank_of_any_folder_is_read(treebank):

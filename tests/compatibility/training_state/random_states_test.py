@@ -8,7 +8,7 @@ from regattn_allennlp.compatibility.training_state.random_states import random_s
 
 def drawn() -> list[float]:
     # Gaussian numbers come in pairs, of which the second is kept.
-    return [random.random(), random.gauss(), np.random.rand(), np.random.randn(), torch.rand(()).item()]
+    return [random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), torch.rand(()).item()]
 
 
 def test_states_of_a_file_draw_the_same_again(tmp_path):
