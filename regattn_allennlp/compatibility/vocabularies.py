@@ -1,12 +1,12 @@
 """Vocabularies and their files."""
 
 from types import SimpleNamespace
-from typing import Any, TextIO
+from typing import IO, Any
 
 from regattn_allennlp.compatibility.mend import mend
 
 
-def open_as_codecs_did(path: str, mode: str, encoding: str) -> TextIO:
+def open_as_codecs_did(path: str, mode: str, encoding: str) -> IO[str]:
     """What was `codecs.open`: a text's line ends are those in the file, on every system."""
     return open(path, mode, encoding=encoding, newline="")
 
