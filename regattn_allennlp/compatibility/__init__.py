@@ -20,6 +20,7 @@ from regattn_allennlp.compatibility import (  # noqa: F401
     hub,
     interpretation,
     learning_rates,
+    mistakes,
     mixed_precision,
     nltk_files,
     plugins,
