@@ -6,13 +6,14 @@ from typing import Any, Union
 
 from regattn_allennlp.compatibility.mend import mend
 
-TEST = "tests/compatibility/gradients_test.py::test_sparse_gradients_are_clipped_like_dense_ones"
+TESTS = "tests/compatibility/gradients_test.py"
+
 
 @mend(
     "allennlp.training.gradient_descent_trainer",
     puts_back="`grad_clipping` with sparse embeddings",
     versions="torch>=2",
-    test=TEST,
+    test=f"{TESTS}::test_sparse_gradients_are_clipped_like_dense_ones",
 )
 def clip_sparse_gradients(trainers: Any) -> None:
     # PyTorch's clip_grad_value_ takes no sparse gradient: they are clipped beside it.
@@ -45,19 +46,19 @@ def clip_sparse_gradients(trainers: Any) -> None:
     "allennlp.training.gradient_descent_trainer",
     puts_back="`grad_norm` with sparse embeddings",
     versions="torch<2.14",
-    test=TEST,
+    test=f"{TESTS}::test_sparse_gradients_are_clipped_like_dense_ones",
 )
 @mend(
     "allennlp.nn.parallel.ddp_accelerator",
     puts_back="The same for distributed training",
     versions="torch<2.14",
-    test="tests/compatibility/gradients_test.py::test_sparse_gradients_are_rescaled_in_distributed_training_and_by_hand",
+    test=f"{TESTS}::test_sparse_gradients_are_rescaled_in_distributed_training_and_by_hand",
 )
 @mend(
     "allennlp.training.util",
     puts_back="The same for `rescale_gradients` in a training loop of one's own",
     versions="torch<2.14",
-    test="tests/compatibility/gradients_test.py::test_sparse_gradients_are_rescaled_in_distributed_training_and_by_hand",
+    test=f"{TESTS}::test_sparse_gradients_are_rescaled_in_distributed_training_and_by_hand",
 )
 def take_the_norm_of_sparse_gradients(module: Any) -> None:
     # PyTorch's clip_grad_norm_ could not: it is given the values alone, which it scales in place.
@@ -70,7 +71,7 @@ def take_the_norm_of_sparse_gradients(module: Any) -> None:
             return parameter
         parameter.grad = parameter.grad.coalesce()
         values = parameter.grad._values()
-        stand_in = values.clone()
+        stand_in = values.detach()
         stand_in.grad = values
         return stand_in
 

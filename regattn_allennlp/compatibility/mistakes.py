@@ -25,7 +25,8 @@ def tell_mistakes_in_a_line(commands: Any) -> None:
             main(*arguments, **options)
         except mistakes():
             # Who called this function still gets the error: this is for one that ends the process.
-            if not os.environ.get("ALLENNLP_DEBUG"):
+            is_set = getattr(sys.excepthook, "func", None) is tell
+            if not (is_set or os.environ.get("ALLENNLP_DEBUG")):
                 sys.excepthook = functools.partial(tell, sys.excepthook)
             raise
 
