@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regattn_allennlp.operators.functions import apply_to_all_rows, nestable
 from regattn_allennlp.operators.penalties import pairwise_maxima_gradient, total_variation_gradient
 from regattn_allennlp.operators.rows import (
     COMPUTE_DTYPES,
@@ -82,8 +83,6 @@ def _apply_below_autograd(name: str, arguments: tuple) -> Any:
 class _Solution(torch.autograd.Function):
     """An operator of the library, for torch.func and forward-mode differentiation, which it cannot have there."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(name: str, *arguments: Any) -> Any:
         return OPERATORS[name](*arguments)
@@ -109,20 +108,22 @@ class _Solution(torch.autograd.Function):
             lam_gradient = -ctx.gamma * (gradient * _penalty_gradient(ctx.name, *for_lam)).sum(-1, keepdim=True)
         return None, gradient, None, None, None, lam_gradient
 
-    @staticmethod
-    def jvp(ctx: Any, _: Any, scores: Tensor, *tangents: Any) -> Any:
-        blocks, *for_lam = ctx.saved_tensors
+    @nestable
+    def jvp(ctx: Any, saved: list, _: Any, scores: Tensor, *tangents: Any) -> Any:
+        blocks, *for_lam = saved
         change = scores
         if for_lam:
             change = change - ctx.gamma * tangents[-1] * _penalty_gradient(ctx.name, *for_lam)
         weights = _apply("jacobian", change, blocks, ctx.gamma)
         return weights if ctx.name == "sparsemax" else (weights, None)
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple:
+        return apply_to_all_rows(_Solution.apply, info, in_dims, arguments)
+
 
 class _Jacobian(torch.autograd.Function):
     """The Jacobian by the scores times a vector. Being linear and symmetric, it is its own derivative."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(vector: Tensor, blocks: Tensor, gamma: float) -> Tensor:
@@ -138,9 +139,13 @@ class _Jacobian(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple:  # type: ignore[override]
         return _apply("jacobian", upstream, ctx.saved_tensors[0], ctx.gamma), None, None
 
+    @nestable
+    def jvp(ctx: Any, saved: list, vector: Tensor, *_: Any) -> Tensor:
+        return _apply("jacobian", vector, saved[0], ctx.gamma)
+
     @staticmethod
-    def jvp(ctx: Any, vector: Tensor, *_: Any) -> Tensor:
-        return _apply("jacobian", vector, ctx.saved_tensors[0], ctx.gamma)
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple:
+        return apply_to_all_rows(_Jacobian.apply, info, in_dims, arguments)
 
 
 class _EagerSolution(torch.autograd.Function):
@@ -244,21 +249,9 @@ def _register(name: str, fake: Callable, setup_context: Callable, backward: Call
     torch.library.register_autograd(qualified_name, backward, setup_context=setup_context, lib=_library)
 
     def over_batch(info: Any, in_dims: tuple, *arguments: Any) -> tuple:
-        flat = [
-            argument if not isinstance(argument, Tensor) else _flatten(argument, in_dim, info.batch_size)
-            for argument, in_dim in zip(arguments, in_dims, strict=True)
-        ]
-        outputs = OPERATORS[name](*flat)
-        if isinstance(outputs, Tensor):
-            return outputs.unflatten(0, (info.batch_size, -1)), 0
-        return tuple(output.unflatten(0, (info.batch_size, -1)) for output in outputs), (0,) * len(outputs)
+        return apply_to_all_rows(OPERATORS[name], info, in_dims, arguments)
 
     torch.library.register_vmap(qualified_name, over_batch, lib=_library)
-
-
-def _flatten(rows: Tensor, in_dim: int | None, batch_size: int) -> Tensor:
-    rows = rows.expand(batch_size, *rows.shape) if in_dim is None else rows.movedim(in_dim, 0)
-    return rows.flatten(0, 1).contiguous()
 
 
 def _setup(name: str) -> Callable:

@@ -7,6 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regattn_allennlp.operators.functions import (
+    apply_to_all_rows,
+    nestable,
+    without_saved_tensors_hooks,
+)
 from regattn_allennlp.operators.regularized_max import RegularizedMax
 from regattn_allennlp.operators.rows import (
     COMPUTE_DTYPES,
@@ -130,7 +135,10 @@ class _Solution(torch.autograd.Function):
 
     @staticmethod
     def forward(omega: _Omega, values: Tensor, *parameters: Tensor) -> Tensor:
-        return values.clone() if values.numel() == 0 else _weights(omega, values, parameters)
+        if values.numel() == 0 or values.is_meta:
+            return torch.empty_like(values)
+        with without_saved_tensors_hooks():
+            return _weights(omega, values, parameters)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -141,29 +149,31 @@ class _Solution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple:  # type: ignore[override]
         weights, *parameters = ctx.saved_tensors
-        gradient = _jacobian_product(ctx.omega, weights, parameters, upstream)
-        if not any(ctx.needs_input_grad[2:]):
-            return None, gradient, *(None for _ in parameters)
-        # On the support the values less Omega's slopes are equal: a change of the slopes is one of -values.
-        weights, support = _away_from_0(weights), weights != 0
-        pull = torch.func.vjp(lambda *parameters: ctx.omega.slopes(weights, *parameters), *parameters)[1]
-        return None, gradient, *pull(-gradient.where(support, 0))
+        with without_saved_tensors_hooks():
+            gradient = _jacobian_product(ctx.omega, weights, parameters, upstream)
+            if not any(ctx.needs_input_grad[2:]):
+                return None, gradient, *(None for _ in parameters)
+            # On the support the values less Omega's slopes are equal: a change of the slopes is one of -values.
+            weights, support = _away_from_0(weights), weights != 0
+            pull = torch.func.vjp(lambda *parameters: ctx.omega.slopes(weights, *parameters), *parameters)[1]
+            return None, gradient, *pull(-gradient.where(support, 0))
 
-    @staticmethod
-    def jvp(ctx: Any, _: None, values: Tensor | None, *changes: Tensor | None) -> Tensor:
-        weights, *parameters = ctx.saved_tensors
-        change = torch.zeros_like(weights) if values is None else values
-        if any(parameter is not None for parameter in changes):
-            away, support = _away_from_0(weights), weights != 0
-            tangents = tuple(
-                torch.zeros_like(parameter) if tangent is None else tangent
-                for parameter, tangent in zip(parameters, changes, strict=True)
-            )
-            # Forward mode does not nest: the transpose of the transpose.
-            pull = torch.func.vjp(lambda *parameters: ctx.omega.slopes(away, *parameters), *parameters)[1]
-            push = torch.func.vjp(pull, torch.zeros_like(away))[1]
-            change = change - push(tangents)[0].where(support, 0)
-        return _jacobian_product(ctx.omega, weights, parameters, change)
+    @nestable
+    def jvp(ctx: Any, saved: list, _: None, values: Tensor | None, *changes: Tensor | None) -> Tensor:
+        weights, *parameters = saved
+        with without_saved_tensors_hooks():
+            change = torch.zeros_like(weights) if values is None else values
+            if any(parameter is not None for parameter in changes):
+                away, support = _away_from_0(weights), weights != 0
+                tangents = tuple(
+                    torch.zeros_like(parameter) if tangent is None else tangent
+                    for parameter, tangent in zip(parameters, changes, strict=True)
+                )
+                # Forward mode does not nest: the transpose of the transpose.
+                pull = torch.func.vjp(lambda *parameters: ctx.omega.slopes(away, *parameters), *parameters)[1]
+                push = torch.func.vjp(pull, torch.zeros_like(away))[1]
+                change = change - push(tangents)[0].where(support, 0)
+            return _jacobian_product(ctx.omega, weights, parameters, change)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, omega: _Omega, values: Tensor, *parameters: Tensor) -> tuple[Tensor, int]:
@@ -185,7 +195,7 @@ def _jacobian_product(omega: _Omega, weights: Tensor, parameters: Any, vector: T
 
 def _away_from_0(weights: Tensor) -> Tensor:
     """Zero weights are moved to where derivatives that are infinite at 0 do not overflow, nor change the others."""
-    return weights.where(weights != 0, torch.finfo(weights.dtype).eps ** 2)
+    return weights + torch.finfo(weights.dtype).eps ** 2 * (weights == 0)
 
 
 def _project(hessians: Tensor, support: Tensor, vector: Tensor) -> Tensor:
@@ -209,7 +219,36 @@ def _linear_solve(matrices: Tensor, right: Tensor) -> Tensor:
     they have no solution the result is not finite.
     """
     scale = matrices.diagonal(dim1=-2, dim2=-1).abs().rsqrt().unsqueeze(-1)
-    return scale * torch.linalg.solve_ex(scale * matrices * scale.mT, scale * right).result
+    return scale * _SolutionOfEquations.apply(scale * matrices * scale.mT, scale * right)
+
+
+class _SolutionOfEquations(torch.autograd.Function):
+    """The X with A X = B, for a batch of A, symmetric. (Second derivatives of PyTorch's own may be wrong before 2.15.)"""
+
+    @staticmethod
+    def forward(matrices: Tensor, right: Tensor) -> Tensor:
+        return torch.linalg.solve_ex(matrices, right).result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        matrices, solution = ctx.saved_tensors
+        by_right = _SolutionOfEquations.apply(matrices, upstream)
+        return -by_right @ solution.mT, by_right
+
+    @nestable
+    def jvp(ctx: Any, saved: list, matrices: Tensor | None, right: Tensor | None) -> Tensor:
+        unchanged, solution = saved
+        change = torch.zeros_like(solution) if right is None else right
+        return _SolutionOfEquations.apply(unchanged, change if matrices is None else change - matrices @ solution)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple:
+        return apply_to_all_rows(_SolutionOfEquations.apply, info, in_dims, arguments)
 
 
 def _weights(omega: _Omega, values: Tensor, parameters: tuple[Tensor, ...]) -> Tensor:
@@ -374,7 +413,7 @@ class CustomMax(RegularizedMax):
         if weights.numel() == 0:
             return weights.sum(self.dim)
         with torch.autocast(weights.device.type, enabled=False):
-            rows = torch.vmap(_Omega(self.omega_function, ()).of_row)(to_rows(weights, self.dim))
+            rows = torch.vmap(_Omega(self.omega_function, ()).of_row)(_away_from_0(to_rows(weights, self.dim)))
         shape = list(weights.shape)
         shape.pop(self.dim)
         # Rows with nothing in the problem have no Omega, whatever it is at 0.

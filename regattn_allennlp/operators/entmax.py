@@ -4,8 +4,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regattn_allennlp.operators.functions import apply_to_all_rows, nestable
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import check_gamma, check_parameter, scaled, solve_rows
+from regattn_allennlp.operators.rows import check_gamma, check_parameter, check_scores, scaled, solve_rows
 from regattn_allennlp.operators.softmax import softmax
 from regattn_allennlp.operators.sparsemax import sparsemax
 
@@ -48,17 +49,28 @@ def entmax(
     """
     check_gamma(gamma)
     check_alpha(alpha)
+    return solve_entmax(scores, mask, dim, gamma, alpha, isinstance(alpha, Tensor) or alpha > 2)
+
+
+def solve_entmax(
+    scores: Tensor, mask: Tensor | None, dim: int, gamma: float | Tensor, alpha: float | Tensor, may_exceed_2: bool
+) -> Tensor:
+    """`entmax`, for which less has to be done if an alpha, in a tensor too, is known not to exceed 2."""
     if not isinstance(alpha, Tensor):
         if alpha == 1:
             return softmax(scores, mask, dim, gamma)
         if alpha == 2:
             return sparsemax(scores, mask, dim, gamma)
-    return solve_rows(_solve, scores, mask, dim, gamma=gamma, alpha=alpha)
 
+    def solve(rows: Tensor, gamma: float | Tensor, alpha: float | Tensor) -> Tensor:
+        function = _Solution if torch.compiler.is_compiling() else _SolutionInForwardMode
+        return function.apply(scaled(rows, gamma), alpha, may_exceed_2)
 
-def _solve(rows: Tensor, gamma: float | Tensor, alpha: float | Tensor) -> Tensor:
-    function = _Solution if torch.compiler.is_compiling() else _SolutionInForwardMode
-    return function.apply(scaled(rows, gamma), alpha)
+    # Above 2 a small weight moves by many times what its score does, rounding included. (Some devices have no more.)
+    check_scores(scores, mask)
+    if may_exceed_2 and scores.device.type != "mps":
+        return solve_rows(solve, scores.double(), mask, dim, gamma=gamma, alpha=alpha).to(scores.dtype)
+    return solve_rows(solve, scores, mask, dim, gamma=gamma, alpha=alpha)
 
 
 class _Solution(torch.autograd.Function):
@@ -67,10 +79,8 @@ class _Solution(torch.autograd.Function):
     number or of shape (num_rows, 1). All derivatives are functions of the weights, so they have derivatives too.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(values: Tensor, alpha: float | Tensor) -> Tensor:
+    def forward(values: Tensor, alpha: float | Tensor, may_exceed_2: bool) -> Tensor:
         if values.numel() == 0:
             return values.clone()
         order = alpha - 1
@@ -79,12 +89,12 @@ class _Solution(torch.autograd.Function):
         elif alpha == 1.5:
             return _weights_at_1_5(values)
         if not torch.compiler.is_compiling():
-            return _weights(values, order)
-        return _compiled_weights(values, *((None, order) if isinstance(order, Tensor) else (order, None)))
+            return _weights(values, order, may_exceed_2)
+        return _compiled_weights(values, *((None, order) if isinstance(order, Tensor) else (order, None)), may_exceed_2)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        _, alpha = inputs
+        _, alpha, _ = inputs
         ctx.alpha = None if isinstance(alpha, Tensor) else alpha
         saved = (output, alpha if ctx.alpha is None else None)
         ctx.save_for_backward(*saved)
@@ -96,16 +106,20 @@ class _Solution(torch.autograd.Function):
         alpha = ctx.alpha if alphas is None else alphas
         gradient = _jacobian_product(weights, alpha, upstream)
         if not ctx.needs_input_grad[1]:
-            return gradient, None
-        return gradient, -(gradient * _slope_by_alpha(weights, alpha)).sum(-1, keepdim=True)
+            return gradient, None, None
+        return gradient, -(gradient * _slope_by_alpha(weights, alpha)).sum(-1, keepdim=True), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple:
+        return apply_to_all_rows(_SolutionInForwardMode.apply, info, in_dims, arguments)
 
 
 class _SolutionInForwardMode(_Solution):
     """`_Solution` with forward-mode differentiation, whose presence keeps torch.compile from tracing a Function."""
 
-    @staticmethod
-    def jvp(ctx: Any, values: Tensor | None, alpha: Tensor | None) -> Tensor:
-        weights, alphas = ctx.saved_tensors
+    @nestable
+    def jvp(ctx: Any, saved: list, values: Tensor | None, alpha: Tensor | None, _: None) -> Tensor:
+        weights, alphas = saved
         change = torch.zeros_like(weights) if values is None else values
         if alpha is not None:
             change = change - alpha * _slope_by_alpha(weights, alphas)
@@ -134,60 +148,51 @@ def _weights_at_1_5(values: Tensor) -> Tensor:
     return (halves - threshold).clamp(min=0).square().masked_fill(values == -math.inf, 0.0)
 
 
-def _weights(values: Tensor, order: float | Tensor) -> Tensor:
-    """
-    p_i = max(c + a * v_i, 0)^(1 / a), `order` a = alpha - 1, c such that they sum to 1. With l = log(c) / a, the
-    logarithm of the largest weight, log p_i = l + log1p(a * v_i / c) / a, which loses no digits for any a, and at
-    a = 0 is that of softmax.
-
-    If a <= 1, h(c) = ||p||_1^a, which is to be 1, is the (1 / a)-norm of max(c + a * v, 0). So it is convex, its slope
-    is between 1 and n^a for n weights, and Newton's method from above stays above. Each step divides (h - 1) * slope
-    by 4 or more, as it does for every convex function. From at most n^(2 a) they fall to the dtype's precision in
-    a * log2(n) + (the dtype's digits) / 2 steps; mostly it is there after six. If a > 1 the bracket of l is halved.
-    """
-    excluded = values == -math.inf
-    digits = -math.log2(torch.finfo(values.dtype).eps)
-    log2_length = math.log2(values.size(-1))
-    newton_steps, halvings = log2_length + digits / 2 + 2, digits + 5
-    if isinstance(order, Tensor):
-        num_steps = math.ceil(max(newton_steps, halvings))
+def _weights(values: Tensor, order: float | Tensor, may_exceed_1: bool) -> Tensor:
+    """The weights for a = `order` = alpha - 1, which may exceed 1 if that is said."""
+    if not isinstance(order, Tensor):
+        solve = _weights_from_the_smallest if order > 1 else _weights_from_the_largest
+        weights = solve(values, values.new_full((1, 1), order))
     else:
-        num_steps = math.ceil(newton_steps - (1 - order) * log2_length if order <= 1 else halvings)
-        order = values.new_full((1, 1), order)
-    order = order.clamp(min=LEAST_ORDER)
+        weights = _weights_from_the_largest(values, order)
+        if may_exceed_1:
+            weights = weights.where(order <= 1, _weights_from_the_smallest(values, order))
+        weights = weights.masked_fill(order.isnan(), math.nan)
+    return weights.masked_fill(values.isnan(), math.nan).masked_fill(values == -math.inf, 0.0)
 
-    low = -excluded.logical_not().sum(-1, keepdim=True).clamp(min=1).to(values.dtype).log()
-    high = torch.zeros_like(low)
-    # The largest weight's logarithm, at first as large as it can be.
-    largest = high
-    for _ in range(num_steps):
+
+def _num_newton_steps(values: Tensor) -> int:
+    """
+    As many as bring a convex function h of one variable to 1, from above. Newton's method stays above, and each step
+    divides (h - 1) * slope by 4 or more. Here that is at most n or so for n weights, and is to fall to the dtype's
+    precision. Mostly it is there after six steps.
+    """
+    digits = -math.log2(torch.finfo(values.dtype).eps)
+    return math.ceil((math.log2(values.size(-1)) + digits) / 2) + 2
+
+
+def _weights_from_the_largest(values: Tensor, order: Tensor) -> Tensor:
+    """
+    For a <= 1. p_i = max(c + a * v_i, 0)^(1 / a), c such that they sum to 1. With l = log(c) / a, the logarithm of the
+    largest weight, log p_i = l + log1p(a * v_i / c) / a, which loses no digits for any a, and at a = 0 is that of
+    softmax.
+
+    h(c) = ||p||_1^a, which is to be 1, is the (1 / a)-norm of max(c + a * v, 0). So it is convex, with a slope between
+    1 and n^a for n weights. It begins at n^a or below.
+    """
+    order = order.clamp(min=LEAST_ORDER)
+    largest = values.new_zeros(values.size(0), 1)  # its logarithm, at first as large as it can be
+    for _ in range(_num_newton_steps(values)):
         top, ratios, weights = _weights_given_the_largest(values, order, largest)
         total = weights.sum(-1, keepdim=True)
-        high, low = largest.where(total >= 1, high), largest.where(total < 1, low)
         slope = (weights / (top * ratios)).masked_fill(ratios == 0, 0.0).sum(-1, keepdim=True)
         step = -total * torch.expm1(-order * total.log()) / slope  # by which c falls
-        newton = largest + torch.log1p(-(step / top).clamp(max=0.999)) / order
-        largest = newton.where(order <= 1, (low + high) / 2)
+        largest = largest + torch.log1p(-(step / top).clamp(max=0.999)) / order
     _, _, weights = _weights_given_the_largest(values, order, largest)
 
     # What rounding left over is shared as a last step would share it.
     shares = torch.softmax(((1 - order) * weights.log()).masked_fill(weights == 0, -math.inf), dim=-1)
-    weights = (weights + (1 - weights.sum(-1, keepdim=True)) * shares).clamp(min=0)
-    return weights.masked_fill(excluded, 0.0)
-
-
-@torch.library.custom_op("regattn_allennlp::entmax", mutates_args=())
-def _compiled_weights(values: Tensor, order: float | None, orders: Tensor | None) -> Tensor:
-    """
-    `_weights` as one operation for torch.compile. Inside, a compiler would unroll the steps, for a minute, and anew
-    for each length that they depend on.
-    """
-    return _weights(values, order if orders is None else orders)  # type: ignore[arg-type]
-
-
-@_compiled_weights.register_fake
-def _(values: Tensor, order: float | None, orders: Tensor | None) -> Tensor:
-    return torch.empty_like(values)
+    return (weights + (1 - weights.sum(-1, keepdim=True)) * shares).clamp(min=0)
 
 
 def _weights_given_the_largest(values: Tensor, order: Tensor, largest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -197,13 +202,64 @@ def _weights_given_the_largest(values: Tensor, order: Tensor, largest: Tensor) -
     return top, 1 + falls, (largest + torch.log1p(falls) / order).exp()
 
 
+def _weights_from_the_smallest(values: Tensor, order: Tensor) -> Tensor:
+    """
+    For a >= 1. A root makes small weights of tiny differences, so they may not come from larger numbers. With p_k the
+    smallest weight above 0 all terms of p_i = (p_k^a + a * (v_i - v_k))^(1 / a) are 0 or above. Values that are the
+    smallest of a support leave something of 1 for their own weight: sum_i (a * max(v_i - v_k, 0))^(1 / a) < 1. The
+    lower ones do not, so k is found by halving. Then p_k is where the sum of all weights, which is convex, with a slope
+    between 1 and n, is 1. It is at most 1 / n, n being the size of the support.
+    """
+    decreasing = values.sort(dim=-1, descending=True).values
+    low = torch.zeros_like(values[:, :1], dtype=torch.int64)
+    high = low + values.size(-1) - 1
+    for _ in range((values.size(-1) - 1).bit_length()):
+        middle = (low + high + 1) // 2
+        smallest = decreasing.gather(-1, middle)
+        rises = (order * (values - smallest)).where(values > smallest, 0)
+        is_supported = (rises ** (1 / order)).sum(-1, keepdim=True) < 1
+        low, high = middle.where(is_supported, low), high.where(is_supported, middle - 1)
+    smallest = decreasing.gather(-1, low)
+
+    is_smallest, is_larger = values == smallest, values > smallest
+    num_smallest = is_smallest.sum(-1, keepdim=True)
+    rises = (order * (values - smallest)).where(is_larger, 0)
+    weight = 1 / (num_smallest + is_larger.sum(-1, keepdim=True)).to(values.dtype)
+    for _ in range(_num_newton_steps(values)):
+        larger = (weight**order + rises) ** (1 / order)
+        total = num_smallest * weight + larger.where(is_larger, 0).sum(-1, keepdim=True)
+        slope = num_smallest + ((weight / larger) ** (order - 1)).where(is_larger, 0).sum(-1, keepdim=True)
+        weight = (weight - (total - 1) / slope).clamp(min=0)
+    larger = (weight**order + rises) ** (1 / order)
+    return weight.where(is_smallest, larger.where(is_larger, 0))
+
+
+@torch.library.custom_op("regattn_allennlp::entmax", mutates_args=())
+def _compiled_weights(values: Tensor, order: float | None, orders: Tensor | None, may_exceed_1: bool) -> Tensor:
+    """
+    `_weights` as one operation for torch.compile. Inside, a compiler would unroll the steps, for a minute, and anew
+    for each length that they depend on.
+    """
+    return _weights(values, order if orders is None else orders, may_exceed_1)  # type: ignore[arg-type]
+
+
+@_compiled_weights.register_fake
+def _(values: Tensor, order: float | None, orders: Tensor | None, may_exceed_1: bool) -> Tensor:
+    return torch.empty_like(values)
+
+
 def _jacobian_product(weights: Tensor, alpha: float | Tensor, vector: Tensor) -> Tensor:
     """(diag(s) - s s^T / sum(s)) times the vector, where s = p^(2 - alpha) on the support and 0 elsewhere."""
+    if weights.numel() == 0:
+        return vector.clone()
     logarithms, support = _logarithms(weights)
-    # Above alpha = 2 small weights would overflow.
-    limit = math.log(torch.finfo(weights.dtype).max) / 2
-    s = ((2 - alpha) * logarithms).clamp(max=limit).exp().where(support, 0)
-    vector = vector.where(support, 0)
+    exponents = (2 - alpha) * logarithms
+    # Above alpha = 2 small weights could overflow.
+    s = exponents.clamp(max=0.9 * math.log(torch.finfo(weights.dtype).max)).exp().where(support, 0)
+    # The product is the same for a vector with a constant added. With 0 where s is largest, which may be by 1e20, no
+    # digits of the others are lost in the mean.
+    pivot = exponents.detach().masked_fill(~support, -math.inf).argmax(-1, keepdim=True)
+    vector = (vector - vector.gather(-1, pivot)).where(support, 0)
     total = s.sum(-1, keepdim=True)
     mean = (s * vector).sum(-1, keepdim=True) / total.where(total != 0, 1)
     return s * (vector - mean)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from regattn_allennlp.operators.functions import batch_first, nestable
 from regattn_allennlp.operators.rows import COMPUTE_DTYPES, check_gamma, expand_parameter, included_positions
 
 Instance = TypeVar("Instance", bound="RegularizedMax")
@@ -174,9 +175,8 @@ class RegularizedMax(torch.nn.Module):
             shape_slope = -(gamma * self.omega_slope(weights, included))
         function = _Value if torch.compiler.is_compiling() else _ValueInForwardMode
         present_scores = computed_scores.masked_fill(~included, 0.0)
-        return function.apply(present_scores, gamma, shape, weights, gamma_slope, shape_slope, self.dim).to(
-            scores.dtype
-        )
+        dim = self.dim if self.dim < 0 else self.dim - scores.dim()
+        return function.apply(present_scores, gamma, shape, weights, gamma_slope, shape_slope, dim).to(scores.dtype)
 
     def by_row(self, parameter: float | Tensor, scores: Tensor) -> float | Tensor:
         """A parameter, a tensor in the shape of a value of `scores`."""
@@ -227,10 +227,9 @@ def _describe(value: float | Tensor) -> str:
 class _Value(torch.autograd.Function):
     """
     Returns <weights, scores> + gamma * gamma_slope, the value, and gives it the gradients `weights`, `gamma_slope`
-    and `shape_slope`, which may be differentiated further.
+    and `shape_slope`, which may be differentiated further. `dim` is below 0, `gamma` and `shape` are in the shape of the
+    value or numbers.
     """
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(
@@ -263,13 +262,17 @@ class _Value(torch.autograd.Function):
             None,
         )
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple[Tensor, int]:
+        return _ValueInForwardMode.apply(*batch_first(info, in_dims, arguments)), 0
+
 
 class _ValueInForwardMode(_Value):
     """`_Value` with forward-mode differentiation, whose presence keeps torch.compile from tracing a Function."""
 
-    @staticmethod
-    def jvp(ctx: Any, scores: Any, gamma: Any, shape: Any, *_: Any) -> Tensor:
-        weights, gamma_slope, shape_slope = ctx.saved_tensors
+    @nestable
+    def jvp(ctx: Any, saved: list, scores: Any, gamma: Any, shape: Any, *_: Any) -> Tensor:
+        weights, gamma_slope, shape_slope = saved
         change = (weights * scores).sum(ctx.dim)
         if gamma is not None:
             change = change + gamma * gamma_slope

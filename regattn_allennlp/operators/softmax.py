@@ -43,4 +43,5 @@ class Softmax(RegularizedMax):
         return softmax(scores, mask, self.dim, self.gamma)
 
     def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
-        return torch.special.xlogy(weights, weights).sum(self.dim)
+        # The slope at 0 is infinite, which times a change of 0 would be NaN.
+        return (weights * weights.where(weights != 0, 1.0).log()).sum(self.dim)

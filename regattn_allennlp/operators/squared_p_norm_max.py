@@ -4,6 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regattn_allennlp.operators.functions import apply_to_all_rows, nestable
 from regattn_allennlp.operators.regularized_max import RegularizedMax
 from regattn_allennlp.operators.rows import check_gamma, check_parameter, scaled, solve_rows
 from regattn_allennlp.operators.sparsemax import sparsemax
@@ -53,8 +54,6 @@ class _Solution(torch.autograd.Function):
     derivatives are functions of the weights, so they have derivatives too.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(values: Tensor, exponent: float) -> Tensor:
         if values.numel() == 0:
@@ -71,13 +70,17 @@ class _Solution(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         return _jacobian_product(ctx.saved_tensors[0], ctx.exponent, upstream), None
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple:
+        return apply_to_all_rows(_SolutionInForwardMode.apply, info, in_dims, arguments)
+
 
 class _SolutionInForwardMode(_Solution):
     """`_Solution` with forward-mode differentiation, whose presence keeps torch.compile from tracing a Function."""
 
-    @staticmethod
-    def jvp(ctx: Any, values: Tensor, _: None) -> Tensor:
-        return _jacobian_product(ctx.saved_tensors[0], ctx.exponent, values)
+    @nestable
+    def jvp(ctx: Any, saved: list, values: Tensor, _: None) -> Tensor:
+        return _jacobian_product(saved[0], ctx.exponent, values)
 
 
 def _weights(values: Tensor, exponent: float) -> Tensor:
