@@ -24,10 +24,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regattn_allennlp.operators.functions import apply_to_all_rows, nestable
+from regattn_allennlp.operators.functions import apply_to_all_rows, is_compiling_a_transform, nestable
 from regattn_allennlp.operators.penalties import pairwise_maxima_gradient, total_variation_gradient
 from regattn_allennlp.operators.rows import (
     COMPUTE_DTYPES,
+    check_dim,
     check_scores,
     from_rows,
     included_positions,
@@ -48,7 +49,7 @@ def solve_block_operator(
     lam: float | Tensor | None = None,
 ) -> Tensor:
     """The weights by the operator `name` ("sparsemax", "fusedmax", "oscarmax"; the last two have a `lam`)."""
-    mask = check_scores(scores, mask)
+    dim, mask = check_dim(dim), check_scores(scores, mask)
     by_lam: tuple = ()
     if lam is not None:
         # Either a number, or a tensor of one lam for each row.
@@ -61,8 +62,11 @@ def solve_block_operator(
         problem, problem_mask, scale = scaled(problem, parameter_rows("gamma", gamma, scores, dim)), None, 1.0
     else:
         problem, problem_mask, scale = to_rows(scores, dim), None if mask is None else to_rows(mask, dim), gamma
-    outputs = _apply(name, problem, problem_mask, scale, *by_lam)
-    weights = outputs if name == "sparsemax" else outputs[0]
+    if is_compiling_a_transform():
+        weights = _solve_in_plain_operations(name, problem, problem_mask, scale, *by_lam)
+    else:
+        outputs = _apply(name, problem, problem_mask, scale, *by_lam)
+        weights = outputs if name == "sparsemax" else outputs[0]
     return from_rows(weights.to(scores.dtype), scores.shape, dim)
 
 
@@ -153,7 +157,9 @@ class _EagerSolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, name: str, *arguments: Any) -> Any:
-        if type(arguments[0]) in (Tensor, torch.nn.Parameter) and torch._C._len_torch_dispatch_stack() == 0:
+        scores = arguments[0]
+        is_plain = type(scores) in (Tensor, torch.nn.Parameter) and not scores.is_meta
+        if is_plain and torch._C._len_torch_dispatch_stack() == 0:
             output = IMPLEMENTATIONS[name](*arguments)  # nothing is traced or simulated: no dispatcher is needed
         else:
             output = _apply_below_autograd(name, arguments)
@@ -173,6 +179,27 @@ class _EagerJacobian(torch.autograd.Function):
 
     backward = _Jacobian.backward
     jvp = _Jacobian.jvp
+
+
+def _solve_in_plain_operations(
+    name: str, scores: Tensor, mask: Tensor | None, gamma: float, lam: float | None = None, lams: Tensor | None = None
+) -> Tensor:
+    """The weights, as a linear function of the scores and the `lams`, with the Jacobian as it is near them."""
+    by_lam = () if lam is None else (lam, None if lams is None else lams.detach())
+    output = OPERATORS[name](scores.detach(), mask, gamma, *by_lam)
+    weights, blocks = (output, output) if isinstance(output, Tensor) else output
+    change = scores - scores.detach()
+    if lams is not None:
+        change = change - gamma * (lams - lams.detach()) * _penalty_gradient(name, weights, scores, mask)
+    supported = blocks != 0
+    change = change.where(supported, 0)
+    mean = change.sum(-1, keepdim=True) / supported.sum(-1, keepdim=True).clamp(min=1)
+    if not blocks.is_floating_point():
+        places = blocks.clamp(min=0).long()
+        none = change.new_zeros(scores.size(0), 2 * scores.size(1) + 2)  # as far as the GPU's kernels number blocks
+        sizes = none.scatter_add(-1, places, supported.to(change.dtype))
+        change = (none.scatter_add(-1, places, change) / sizes.clamp(min=1)).gather(-1, places)
+    return weights + ((change - mean) / gamma).where(supported, 0)
 
 
 def _penalty_gradient(name: str, weights: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:

@@ -2,6 +2,7 @@ import importlib
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,11 +11,11 @@ from torch import Tensor
 from regattn_allennlp.operators.functions import (
     apply_to_all_rows,
     nestable,
+    overridable,
     without_saved_tensors_hooks,
 )
 from regattn_allennlp.operators.regularized_max import RegularizedMax
 from regattn_allennlp.operators.rows import (
-    COMPUTE_DTYPES,
     check_gamma,
     included_positions,
     scaled,
@@ -30,6 +31,7 @@ POLISHING_STEPS = 4
 GAP = 2.0**-55  # of the objective: below the precision of float64 relative to weights
 
 
+@overridable
 def custom_max(
     scores: Tensor,
     omega_function: OmegaFunction,
@@ -73,7 +75,7 @@ def custom_max(
 
     Those of `RegularizedMax.forward`, and a ValueError if `omega_function` does not return a tensor of shape ().
     """
-    check_gamma(gamma)
+    gamma = check_gamma(gamma)
     if not callable(omega_function):
         raise TypeError(
             f"omega_function must be callable, but is {omega_function!r} of type {type(omega_function).__name__}"
@@ -90,6 +92,13 @@ def custom_max(
 def _solve(values: Tensor, omega_function: OmegaFunction) -> Tensor:
     parameters = dict(omega_function.named_parameters()) if isinstance(omega_function, torch.nn.Module) else {}
     return _Solution.apply(_Omega(omega_function, tuple(parameters)), values, *parameters.values())
+
+
+def _without_autocast(tensor: Tensor) -> AbstractContextManager:
+    device_type = tensor.device.type
+    if not torch.amp.is_autocast_available(device_type):  # the meta device has none
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 class _Omega:
@@ -116,12 +125,12 @@ class _Omega:
 
     def slopes(self, weights: Tensor, *parameters: Tensor) -> Tensor:
         """Shape (num_rows, row_length)."""
-        with torch.autocast(weights.device.type, enabled=False):
+        with _without_autocast(weights):
             return torch.vmap(torch.func.grad(lambda row: self.of_row(row, *parameters)))(weights)
 
     def curvatures(self, weights: Tensor, *parameters: Tensor) -> Tensor:
         """The Hessians: shape (num_rows, row_length, row_length)."""
-        with torch.autocast(weights.device.type, enabled=False):
+        with _without_autocast(weights):
             # Reverse mode twice: forward mode may be in use outside, and it does not nest.
             gradient = torch.func.grad(lambda row: self.of_row(row, *parameters))
             return torch.vmap(torch.func.jacrev(gradient))(weights)
@@ -189,7 +198,7 @@ def _jacobian_product(omega: _Omega, weights: Tensor, parameters: Any, vector: T
         return vector.clone()
     support = weights != 0
     hessians = omega.curvatures(_away_from_0(weights), *parameters)
-    with torch.autocast(weights.device.type, enabled=False):
+    with _without_autocast(weights):
         return _project(hessians, support, vector.where(support, 0))
 
 
@@ -223,7 +232,7 @@ def _linear_solve(matrices: Tensor, right: Tensor) -> Tensor:
 
 
 class _SolutionOfEquations(torch.autograd.Function):
-    """The X with A X = B, for a batch of A, symmetric. (Second derivatives of PyTorch's own may be wrong before 2.15.)"""
+    """The X with A X = B, for a batch of symmetric A. (Higher derivatives of PyTorch's own are wrong before 2.14.)"""
 
     @staticmethod
     def forward(matrices: Tensor, right: Tensor) -> Tensor:
@@ -412,20 +421,21 @@ class CustomMax(RegularizedMax):
     def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
         if weights.numel() == 0:
             return weights.sum(self.dim)
-        with torch.autocast(weights.device.type, enabled=False):
+        with _without_autocast(weights):
             rows = torch.vmap(_Omega(self.omega_function, ()).of_row)(_away_from_0(to_rows(weights, self.dim)))
         shape = list(weights.shape)
         shape.pop(self.dim)
         # Rows with nothing in the problem have no Omega, whatever it is at 0.
         return rows.view(shape).where(included_positions(weights, mask).any(self.dim), 0)
 
+    @overridable
     def value(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         if not any(parameter.requires_grad for parameter in self._omega_parameters()):
             return super().value(scores, mask)
         # By its definition, through which gradients reach Omega's parameters too. What comes by way of the weights
         # cancels.
         included = included_positions(scores, mask)
-        computed_scores = scores.to(COMPUTE_DTYPES[scores.dtype])
+        computed_scores = scores.to(self.compute_dtype(scores))
         weights = self(computed_scores, mask)
         linear = (weights * computed_scores.masked_fill(~included, 0.0)).sum(self.dim)
         gamma: Any = self.by_row(self.gamma, scores)

@@ -4,9 +4,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regattn_allennlp.operators.functions import apply_to_all_rows, nestable
+from regattn_allennlp.operators.functions import (
+    apply_to_all_rows,
+    differentiable_solution,
+    is_compiling_a_transform,
+    nestable,
+    overridable,
+)
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import check_gamma, check_parameter, check_scores, scaled, solve_rows
+from regattn_allennlp.operators.rows import (
+    check_gamma,
+    check_number,
+    check_parameter,
+    check_scores,
+    scaled,
+    solve_rows,
+)
 from regattn_allennlp.operators.softmax import softmax
 from regattn_allennlp.operators.sparsemax import sparsemax
 
@@ -14,10 +27,15 @@ from regattn_allennlp.operators.sparsemax import sparsemax
 LEAST_ORDER = 1e-30
 
 
-def check_alpha(alpha: float | Tensor) -> None:
-    check_parameter("alpha", alpha, lambda value: value >= 1, "1 or above")
+def check_alpha(alpha: float | Tensor) -> float | Tensor:
+    return check_parameter("alpha", alpha, lambda value: value >= 1, "1 or above")
 
 
+def check_max_alpha(max_alpha: float) -> float:
+    return check_number("max_alpha", max_alpha, lambda value: value > 1, "above 1")
+
+
+@overridable
 def entmax(
     scores: Tensor,
     mask: Tensor | None = None,
@@ -47,11 +65,12 @@ def entmax(
 
     Returns the weights in the shape and dtype of `scores`.
     """
-    check_gamma(gamma)
-    check_alpha(alpha)
+    gamma = check_gamma(gamma)
+    alpha = check_alpha(alpha)
     return solve_entmax(scores, mask, dim, gamma, alpha, isinstance(alpha, Tensor) or alpha > 2)
 
 
+@overridable
 def solve_entmax(
     scores: Tensor, mask: Tensor | None, dim: int, gamma: float | Tensor, alpha: float | Tensor, may_exceed_2: bool
 ) -> Tensor:
@@ -62,9 +81,20 @@ def solve_entmax(
         if alpha == 2:
             return sparsemax(scores, mask, dim, gamma)
 
-    def solve(rows: Tensor, gamma: float | Tensor, alpha: float | Tensor) -> Tensor:
-        function = _Solution if torch.compiler.is_compiling() else _SolutionInForwardMode
-        return function.apply(scaled(rows, gamma), alpha, may_exceed_2)
+    def solve(rows, gamma, alpha):  # torch.compile of older PyTorch stops at annotations
+        values = scaled(rows, gamma)
+        if not is_compiling_a_transform():
+            function = _Solution if torch.compiler.is_compiling() else _SolutionInForwardMode
+            return function.apply(values, alpha, may_exceed_2)
+        weights = _Solution.forward(
+            values.detach(), alpha.detach() if isinstance(alpha, Tensor) else alpha, may_exceed_2
+        )
+        return differentiable_solution(
+            weights,
+            values,
+            lambda weights: _slopes(weights, alpha),
+            lambda weights, vector: _jacobian_product(weights, alpha, vector),
+        )
 
     # Above 2 a small weight moves by many times what its score does, rounding included. (Some devices have no more.)
     check_scores(scores, mask)
@@ -90,7 +120,9 @@ class _Solution(torch.autograd.Function):
             return _weights_at_1_5(values)
         if not torch.compiler.is_compiling():
             return _weights(values, order, may_exceed_2)
-        return _compiled_weights(values, *((None, order) if isinstance(order, Tensor) else (order, None)), may_exceed_2)
+        return _compiled_weights(
+            values, *((None, order) if isinstance(order, Tensor) else (order, None)), may_exceed_2
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -205,10 +237,12 @@ def _weights_given_the_largest(values: Tensor, order: Tensor, largest: Tensor) -
 def _weights_from_the_smallest(values: Tensor, order: Tensor) -> Tensor:
     """
     For a >= 1. A root makes small weights of tiny differences, so they may not come from larger numbers. With p_k the
-    smallest weight above 0 all terms of p_i = (p_k^a + a * (v_i - v_k))^(1 / a) are 0 or above. Values that are the
-    smallest of a support leave something of 1 for their own weight: sum_i (a * max(v_i - v_k, 0))^(1 / a) < 1. The
-    lower ones do not, so k is found by halving. Then p_k is where the sum of all weights, which is convex, with a slope
-    between 1 and n, is 1. It is at most 1 / n, n being the size of the support.
+    smallest weight above 0 all terms of p_i = (p_k^a + a * (v_i - v_k))^(1 / a) are 0 or above.
+
+    A value v_k is in the support if the larger ones leave something of 1: sum_i (a * max(v_i - v_k, 0))^(1 / a) < 1.
+    Lower values leave less, so the smallest is found by halving. Then p_k is where the sum of all weights is 1. That
+    is convex, with a slope between 1 and n. For a support of n weights p_k is at most 1 / n, where Newton's method
+    begins.
     """
     decreasing = values.sort(dim=-1, descending=True).values
     low = torch.zeros_like(values[:, :1], dtype=torch.int64)
@@ -265,9 +299,15 @@ def _jacobian_product(weights: Tensor, alpha: float | Tensor, vector: Tensor) ->
     return s * (vector - mean)
 
 
+def _slopes(weights: Tensor, alpha: float | Tensor) -> Tensor:
+    """Those of Omega, (p_i^a - 1) / a with a = alpha - 1, but for a constant; 0 where p is 0."""
+    logarithms, support = _logarithms(weights)
+    return (logarithms * exponential_moment(0, (alpha - 1) * logarithms)).where(support, 0)
+
+
 def _slope_by_alpha(weights: Tensor, alpha: float | Tensor) -> Tensor:
     """
-    How the slope of Omega, (p_i^a - 1) / a with a = alpha - 1 but for a constant, changes with alpha; 0 where p is 0.
+    How `_slopes` change with alpha.
     """
     logarithms, support = _logarithms(weights)
     return (logarithms.square() * exponential_moment(1, (alpha - 1) * logarithms)).where(support, 0)
@@ -310,7 +350,10 @@ class Entmax(RegularizedMax):
         1 or above: softmax is 1, sparsemax is 2. A tensor must broadcast to the scores with size 1 at `dim`: one
         alpha for each row, or head; it may require a gradient.
     learn_alpha : bool, optional (default = False)
-        Make alpha a parameter of the module, kept above 1; `alpha` is where it starts.
+        Make alpha a parameter of the module, kept between 1 and `max_alpha`; `alpha` is where it starts.
+    max_alpha : float, optional (default = 2.0)
+        What a learned alpha stays below. Without a bound it grows on and on where one position is to get all the
+        weight. (Correia, Niculae & Martins 2019, arXiv 1909.00015, section 3.2, learn alpha between 1 and 2 too.)
     """
 
     shape_parameter = "alpha"
@@ -322,10 +365,12 @@ class Entmax(RegularizedMax):
         dim: int = -1,
         learn_gamma: bool = False,
         learn_alpha: bool = False,
+        max_alpha: float = 2.0,
     ) -> None:
         super().__init__(gamma, dim, learn_gamma)
-        check_alpha(alpha)
-        self.set_regularization("alpha", alpha, learn_alpha)
+        self.max_alpha = check_max_alpha(max_alpha)
+        self.upper_bounds = {"alpha": self.max_alpha}
+        self.set_regularization("alpha", check_alpha(alpha), learn_alpha)
 
     @property
     def alpha(self) -> float | Tensor:
@@ -333,11 +378,16 @@ class Entmax(RegularizedMax):
 
     @alpha.setter
     def alpha(self, alpha: float | Tensor) -> None:
-        check_alpha(alpha)
-        self.replace_regularization("alpha", alpha)
+        self.replace_regularization("alpha", check_alpha(alpha))
 
     def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
-        return entmax(scores, mask, self.dim, self.gamma, self.alpha)
+        if not self.learns("alpha"):
+            return entmax(scores, mask, self.dim, self.gamma, self.alpha)
+        return solve_entmax(scores, mask, self.dim, self.gamma, self.alpha, self.max_alpha > 2)
+
+    def compute_dtype(self, tensor: Tensor) -> torch.dtype:
+        is_wide = self.max_alpha > 2 if self.learns("alpha") else isinstance(self.alpha, Tensor) or self.alpha > 2
+        return torch.float64 if is_wide and tensor.device.type != "mps" else super().compute_dtype(tensor)
 
     def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
         alpha = self._alpha_of(weights)

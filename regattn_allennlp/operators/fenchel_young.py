@@ -4,6 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regattn_allennlp.operators.functions import overridable
 from regattn_allennlp.operators.regularized_max import RegularizedMax
 from regattn_allennlp.operators.rows import COMPUTE_DTYPES, expand_to, included_positions
 
@@ -13,6 +14,7 @@ REDUCTIONS = ("mean", "sum", "none")
 SUM_TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 
 
+@overridable
 def fenchel_young_loss(
     scores: Tensor,
     target: Tensor,
@@ -64,8 +66,11 @@ def fenchel_young_loss(
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, but is {reduction!r}")
+    if not isinstance(regularized_max, RegularizedMax):
+        raise TypeError(f"regularized_max must be an operator such as Sparsemax(), but is {regularized_max!r}")
     dim = regularized_max.dim
     included = included_positions(scores, mask)
+    dtype = regularized_max.compute_dtype(scores)
     dim_size = scores.size(dim)
     is_index = _check_kind_and_shape(target, scores, dim)
 
@@ -77,24 +82,26 @@ def fenchel_young_loss(
         classes = torch.arange(dim_size, device=scores.device)
         shape = [1] * scores.dim()
         shape[dim] = dim_size
-        target = (classes.view(shape) == target.unsqueeze(dim)).to(COMPUTE_DTYPES[scores.dtype])
+        target = (classes.view(shape) == target.unsqueeze(dim)).to(dtype)
     else:
         _check_distribution(target, included, dim)
-        target = target.to(COMPUTE_DTYPES[scores.dtype])
+        target = target.to(dtype)
     counted = included.any(dim)
 
     # The loss does not change with a constant added to the scores, but large ones would take its digits.
-    present = scores.to(COMPUTE_DTYPES[scores.dtype]).masked_fill(~included, 0.0)
+    present = scores.to(dtype).masked_fill(~included, 0.0)
     if dim_size:
         largest = present.detach().masked_fill(~included, -math.inf).amax(dim, keepdim=True)
-        present = (present - largest).masked_fill(~included, 0.0)
+        # (Nor may a low score become -inf: that is not in the problem.)
+        lowest = torch.finfo(present.dtype).min
+        present = (present - largest).clamp(min=lowest).masked_fill(~included, 0.0)
 
     reachable = target.masked_fill(~included, 0.0)
     gamma: Any = regularized_max.by_row(regularized_max.gamma, scores)
     omega = regularized_max.omega(reachable, included)
     loss = regularized_max.value(present, included) + gamma * omega - (present * reachable).sum(dim)
     # Not below 0 by a rounding error, which must not change the gradient.
-    loss = loss + (loss.clamp(min=0) - loss).detach()
+    loss = loss - loss.detach().clamp(max=0)
 
     outside = (target.detach().masked_fill(included, 0.0) != 0).any(dim)
     loss = loss + torch.zeros_like(loss).masked_fill(outside, math.inf)
@@ -176,7 +183,7 @@ class FenchelYoungLoss(torch.nn.Module):
     def __init__(self, regularized_max: RegularizedMax, reduction: str = "mean", ignore_index: int = -100) -> None:
         super().__init__()
         if not isinstance(regularized_max, RegularizedMax):
-            raise TypeError(f"regularized_max must be a RegularizedMax, but is {regularized_max!r}")
+            raise TypeError(f"regularized_max must be an operator such as Sparsemax(), but is {regularized_max!r}")
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, but is {reduction!r}")
         self.regularized_max = regularized_max

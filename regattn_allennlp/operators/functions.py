@@ -1,12 +1,32 @@
-"""What the operators' `torch.autograd.Function`s share: forward mode that nests, vmap, hooks."""
+"""How the operators fit in PyTorch: overrides of functions, nested forward mode, vmap, hooks of saved tensors."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.overrides import handle_torch_function, has_torch_function
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def overridable(function: Function) -> Function:
+    """
+    Lets arguments with a `__torch_function__` decide on what a call does, as PyTorch's own functions do. So
+    torch.fx.symbolic_trace, whose arguments are no tensors, makes the call a single node.
+    """
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        relevant = (*arguments, *named.values())
+        if has_torch_function(relevant):
+            return handle_torch_function(call, relevant, *arguments, **named)
+        return function(*arguments, **named)
+
+    return call  # type: ignore[return-value]
 
 
 def nestable(jvp: Callable[..., Any]) -> Any:
@@ -58,12 +78,52 @@ def apply_to_all_rows(function: Callable[..., Any], info: Any, in_dims: tuple, a
     return tuple(output.unflatten(0, (info.batch_size, -1)) for output in outputs), (0,) * len(outputs)
 
 
+def is_compiling_a_transform() -> bool:
+    """
+    Whether torch.compile traces a transform of torch.func. It has no Functions there, or wrong derivatives of them, so
+    what is differentiable must be plain operations.
+    """
+    return torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def differentiable_solution(
+    weights: Tensor,
+    values: Tensor,
+    slopes: Callable[[Tensor], Tensor],
+    jacobian_product: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """
+    The solution `weights`, which has no derivatives, as plain operations of `values`: steps of Newton's method for
+    values - slopes(weights) = constant on the support. As they begin at the solution they change no number; but the
+    derivatives of the first step are right to the first order, of the second to the third, of the third to the
+    seventh.
+
+    # Parameters
+
+    slopes : of the weights: the regularizer's, with derivatives by the weights and by the regularizer's parameters.
+    jacobian_product : of the weights and a vector: the Jacobian of the weights by the values, times the vector.
+    """
+    values = values.where(weights != 0, 0)
+    for _ in range(3):
+        residual = values - slopes(weights)
+        weights = weights + jacobian_product(weights, residual - residual.detach())
+    return weights
+
+
 @contextmanager
 def without_saved_tensors_hooks() -> Iterator[None]:
     """
     Takes away the hooks of checkpointing, save_on_cpu and the like for a while. torch.func refuses to work under them,
-    but what a solver saves for itself is not theirs.
+    but what a solver saves for itself is not theirs. Before PyTorch 2.8 they cannot be taken away: an error says so.
     """
+    if not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"):
+        message = (
+            "custom_max under saved-tensor hooks (checkpoint with use_reentrant=False, save_on_cpu) needs PyTorch 2.8 "
+            f"or later, but this is {torch.__version__}"
+        )
+        with torch.autograd.graph.disable_saved_tensors_hooks(message):
+            yield
+        return
     hooks = []
     while (pair := torch._C._autograd._top_saved_tensors_default_hooks(True)) is not None:
         hooks.append(pair)

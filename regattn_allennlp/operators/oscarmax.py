@@ -1,6 +1,7 @@
 from torch import Tensor
 
 from regattn_allennlp.operators.block_operators import solve_block_operator
+from regattn_allennlp.operators.functions import overridable
 from regattn_allennlp.operators.penalized_max import PenalizedMax
 from regattn_allennlp.operators.penalties import pairwise_maxima
 from regattn_allennlp.operators.regularized_max import RegularizedMax
@@ -8,6 +9,7 @@ from regattn_allennlp.operators.rows import check_gamma, check_lam
 from regattn_allennlp.operators.sparsemax import sparsemax
 
 
+@overridable
 def oscarmax(
     scores: Tensor,
     mask: Tensor | None = None,
@@ -33,8 +35,8 @@ def oscarmax(
 
     Returns the weights in the shape and dtype of `scores`.
     """
-    check_gamma(gamma)
-    check_lam(lam)
+    gamma = check_gamma(gamma)
+    lam = check_lam(lam)
     if not isinstance(lam, Tensor) and lam == 0:
         return sparsemax(scores, mask, dim, gamma)
     return solve_block_operator("oscarmax", scores, mask, dim, gamma, lam)

@@ -31,8 +31,7 @@ class PenalizedMax(RegularizedMax):
         learn_lam: bool = False,
     ) -> None:
         super().__init__(gamma, dim, learn_gamma)
-        check_lam(lam)
-        self.set_regularization("lam", lam, learn_lam)
+        self.set_regularization("lam", check_lam(lam), learn_lam)
 
     @property
     def lam(self) -> float | Tensor:
@@ -40,8 +39,7 @@ class PenalizedMax(RegularizedMax):
 
     @lam.setter
     def lam(self, lam: float | Tensor) -> None:
-        check_lam(lam)
-        self.replace_regularization("lam", lam)
+        self.replace_regularization("lam", check_lam(lam))
 
     @staticmethod
     def penalty(weights: Tensor, included: Tensor) -> Tensor:
@@ -50,7 +48,9 @@ class PenalizedMax(RegularizedMax):
 
     def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
         lam = self.by_row(self.lam, weights)
-        return weights.square().sum(self.dim) / 2 + lam * self.omega_slope(weights, mask)
+        computed = weights.to(self.compute_dtype(weights))
+        omega = computed.square().sum(self.dim) / 2 + lam * self.omega_slope(computed, mask)
+        return omega.to(weights.dtype)
 
     def omega_slope(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
         included = included_positions(weights, mask)

@@ -1,14 +1,28 @@
 """The base class of the operators as modules."""
 
 import copy
+import functools
+import math
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
-from regattn_allennlp.operators.functions import batch_first, nestable
-from regattn_allennlp.operators.rows import COMPUTE_DTYPES, check_gamma, expand_parameter, included_positions
+from regattn_allennlp.operators.functions import (
+    batch_first,
+    is_compiling_a_transform,
+    nestable,
+    overridable,
+)
+from regattn_allennlp.operators.rows import (
+    COMPUTE_DTYPES,
+    check_dim,
+    check_gamma,
+    expand_parameter,
+    included_positions,
+)
 
 Instance = TypeVar("Instance", bound="RegularizedMax")
 Subclass = TypeVar("Subclass", bound="type[RegularizedMax]")
@@ -50,14 +64,27 @@ class RegularizedMax(torch.nn.Module):
     # The name of the one parameter of Omega that a subclass may have beside gamma: "lam", "alpha".
     shape_parameter: ClassVar[str | None] = None
 
-    # What the parameters must be above to be learned.
+    # What the parameters must be above, and below, to be learned. (The others have no upper bound.)
     lower_bounds: ClassVar[dict[str, float]] = {"gamma": 0.0, "lam": 0.0, "alpha": 1.0}
+    upper_bounds: Mapping[str, float] = {}
 
     def __init__(self, gamma: float | Tensor = 1.0, dim: int = -1, learn_gamma: bool = False) -> None:
         super().__init__()
-        check_gamma(gamma)
-        self.set_regularization("gamma", gamma, learn_gamma)
-        self.dim = dim
+        self._learned_for_all_rows: set[str] = set()
+        self.set_regularization("gamma", check_gamma(gamma), learn_gamma)
+        self.dim = check_dim(dim)
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """A constructor that is inherited gets the subclass's name, which its errors tell."""
+        super().__init_subclass__(**arguments)
+        if "__init__" not in vars(cls):
+            inherited: Any = cls.__init__
+            own = types.FunctionType(
+                inherited.__code__, inherited.__globals__, "__init__", inherited.__defaults__, inherited.__closure__
+            )
+            functools.update_wrapper(own, inherited)
+            own.__qualname__ = f"{cls.__qualname__}.__init__"
+            cls.__init__ = own  # type: ignore[method-assign]
 
     @property
     def gamma(self) -> float | Tensor:
@@ -65,34 +92,78 @@ class RegularizedMax(torch.nn.Module):
 
     @gamma.setter
     def gamma(self, gamma: float | Tensor) -> None:
-        check_gamma(gamma)
-        self.replace_regularization("gamma", gamma)
+        self.replace_regularization("gamma", check_gamma(gamma))
 
     def set_regularization(self, name: str, value: float | Tensor, learn: bool) -> None:
         """
-        Keep the regularization `name` ("gamma", "lam", ...), for `get_regularization`. A learned one is kept as the
-        logarithm of its distance from its lower bound: it stays above the bound whatever the optimizer does.
+        Keep the regularization `name` ("gamma", "lam", ...), for `get_regularization`. A learned one is kept as a
+        parameter that may be any number, of shape (1,) if it is for all rows (FSDP wants a dimension to shard): as
+        the logarithm of its distance from its lower bound; or, if it has an upper one, as the logit of where it is
+        between them. So it stays within its bounds whatever the optimizer does.
         """
         if learn:
-            start = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.get_default_dtype())
-            distance = start.detach() - self.lower_bounds[name]
-            if not (distance > 0).all():
-                raise ValueError(f"{name} must be above {self.lower_bounds[name]} to be learned, but is {value}")
-            self.register_parameter(f"log_{name}", torch.nn.Parameter(distance.log()))
+            lower, upper = self.lower_bounds[name], self.upper_bounds.get(name, math.inf)
+            if isinstance(value, Tensor):
+                # (On the meta device there are no numbers to look at.)
+                is_within = value.is_meta or bool(((value > lower) & (value < upper)).all())
+                start = value.detach()
+            else:
+                is_within = lower < value < upper
+                start = torch.tensor(value, dtype=torch.get_default_dtype())
+            if not is_within:
+                below = "" if upper == math.inf else f" and below max_{name} = {upper}"
+                raise ValueError(f"{name} must be above {lower}{below} to be learned, but is {value}")
+            if start.dim() == 0:
+                self._learned_for_all_rows.add(name)
+            distance = (start - lower).reshape(start.shape or (1,))
+            kept = distance.log() if upper == math.inf else torch.logit(distance / (upper - lower))
+            self.register_parameter(self._learned_name(name), torch.nn.Parameter(kept))
         elif isinstance(value, Tensor) and not isinstance(value, torch.nn.Parameter):
             self.register_buffer(f"_{name}", value)
         else:
             setattr(self, f"_{name}", value)
 
+    def _learned_name(self, name: str) -> str:
+        """What the parameter is called that keeps `name` where it is learned."""
+        return f"logit_{name}" if name in self.upper_bounds else f"log_{name}"
+
+    def learns(self, name: str) -> bool:
+        """Whether "gamma" or the `shape_parameter` is a parameter of the module."""
+        return hasattr(self, self._learned_name(name))
+
     def replace_regularization(self, name: str, value: float | Tensor) -> None:
-        if hasattr(self, f"log_{name}"):
-            raise AttributeError(f"{name} is learned: what can be changed is the parameter log_{name}")
+        if self.learns(name):
+            raise AttributeError(f"{name} is learned: what can be changed is the parameter {self._learned_name(name)}")
         delattr(self, f"_{name}")
         self.set_regularization(name, value, learn=False)
 
     def get_regularization(self, name: str) -> float | Tensor:
-        logarithm = getattr(self, f"log_{name}", None)
-        return getattr(self, f"_{name}") if logarithm is None else self.lower_bounds[name] + logarithm.exp()
+        if not self.learns(name):
+            return getattr(self, f"_{name}")
+        kept = getattr(self, self._learned_name(name))
+        kept = kept.squeeze(0) if name in self._learned_for_all_rows else kept
+        lower, upper = self.lower_bounds[name], self.upper_bounds.get(name, math.inf)
+        return lower + (kept.exp() if upper == math.inf else (upper - lower) * kept.sigmoid())
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *arguments: Any) -> None:
+        """Earlier versions kept one learned number without a dimension, and alpha without an upper bound."""
+        for name in self.regularization_names():
+            if not self.learns(name):
+                continue
+            key, earlier_key = f"{prefix}{self._learned_name(name)}", f"{prefix}log_{name}"
+            if key != earlier_key and earlier_key in state_dict:
+                lower, upper = self.lower_bounds[name], self.upper_bounds[name]
+                share = state_dict.pop(earlier_key).exp() / (upper - lower)
+                if (share >= 1).any():
+                    value = lower + share.max().item() * (upper - lower)
+                    raise ValueError(
+                        f"{earlier_key} keeps {name} = {value:.4g}, learned without an upper bound, but here "
+                        f"max_{name} is {upper}: it must be larger"
+                    )
+                state_dict[key] = torch.logit(share)
+            if key in state_dict and state_dict[key].shape == ():
+                state_dict[key] = state_dict[key].reshape(1)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def with_regularization(self: Instance, **values: float) -> Instance:
         """
@@ -105,8 +176,8 @@ class RegularizedMax(torch.nn.Module):
                 raise ValueError(f"{type(self).__name__} has no {name!r}; it has {self.regularization_names()}")
         other = copy.deepcopy(self)
         for name, value in values.items():
-            if hasattr(other, f"log_{name}"):
-                delattr(other, f"log_{name}")
+            if other.learns(name):
+                delattr(other, other._learned_name(name))
                 other.set_regularization(name, value, learn=False)
             setattr(other, name, value)
         return other
@@ -116,7 +187,7 @@ class RegularizedMax(torch.nn.Module):
         return {
             name: torch.as_tensor(self.get_regularization(name)).detach()
             for name in self.regularization_names()
-            if hasattr(self, f"log_{name}")
+            if self.learns(name)
         }
 
     def extra_repr(self) -> str:
@@ -158,15 +229,20 @@ class RegularizedMax(torch.nn.Module):
         """The derivative of `omega` by the `shape_parameter`, at fixed weights. Only for operators that have one."""
         raise NotImplementedError
 
+    @overridable
     def value(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         """
         max_Omega(scores), along `dim`, which the result does not have. Its gradient is `forward(scores, mask)`.
         A row with nothing in the problem has value 0, so that it adds nothing to a sum.
         """
         included = included_positions(scores, mask)
-        computed_scores = scores.to(COMPUTE_DTYPES[scores.dtype])
+        computed_scores = scores.to(self.compute_dtype(scores))
         weights = self(computed_scores, mask)
         omega = self.omega(weights, included)
+        present_scores = computed_scores.masked_fill(~included, 0.0)
+        if is_compiling_a_transform():
+            value = (weights * present_scores).sum(self.dim) - self.by_row(self.gamma, scores) * omega
+            return value.to(scores.dtype)
         # Each parameter and the derivative of the value by it, per row (the envelope theorem): -omega by gamma.
         gamma, gamma_slope = self.by_row(self.gamma, scores), -omega
         shape, shape_slope = None, None
@@ -174,9 +250,15 @@ class RegularizedMax(torch.nn.Module):
             shape = self.by_row(self.get_regularization(self.shape_parameter), scores)
             shape_slope = -(gamma * self.omega_slope(weights, included))
         function = _Value if torch.compiler.is_compiling() else _ValueInForwardMode
-        present_scores = computed_scores.masked_fill(~included, 0.0)
         dim = self.dim if self.dim < 0 else self.dim - scores.dim()
         return function.apply(present_scores, gamma, shape, weights, gamma_slope, shape_slope, dim).to(scores.dtype)
+
+    def compute_dtype(self, tensor: Tensor) -> torch.dtype:
+        """What values are computed in: like the weights, but in what is wide enough for the regularization, too."""
+        dtype = COMPUTE_DTYPES[tensor.dtype]
+        numbers = [self.get_regularization(name) for name in self.regularization_names()]
+        is_wide = any(not isinstance(number, Tensor) and number > torch.finfo(dtype).max for number in numbers)
+        return torch.float64 if is_wide else dtype
 
     def by_row(self, parameter: float | Tensor, scores: Tensor) -> float | Tensor:
         """A parameter, a tensor in the shape of a value of `scores`."""
@@ -221,14 +303,16 @@ class RegularizedMax(torch.nn.Module):
 def _describe(value: float | Tensor) -> str:
     if not isinstance(value, Tensor):
         return f"{value}"
-    return f"{value.item():.4g}" if value.dim() == 0 else f"tensor of shape {tuple(value.shape)}"
+    # On the meta device, or if shared with other processes (a DTensor), it has no number to be shown.
+    has_number = value.dim() == 0 and type(value) in (Tensor, torch.nn.Parameter) and not value.is_meta
+    return f"{value.item():.4g}" if has_number else f"tensor of shape {tuple(value.shape)}"
 
 
 class _Value(torch.autograd.Function):
     """
     Returns <weights, scores> + gamma * gamma_slope, the value, and gives it the gradients `weights`, `gamma_slope`
-    and `shape_slope`, which may be differentiated further. `dim` is below 0, `gamma` and `shape` are in the shape of the
-    value or numbers.
+    and `shape_slope`, which may be differentiated further. `dim` is below 0; `gamma` and `shape` are numbers, or in
+    the shape of the value.
     """
 
     @staticmethod

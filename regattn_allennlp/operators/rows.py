@@ -1,6 +1,7 @@
 """The way in and out that all operators share: arguments checked, masks applied, rows laid out, dtypes restored."""
 
 import math
+import operator
 from collections.abc import Callable
 from numbers import Real
 
@@ -16,24 +17,48 @@ COMPUTE_DTYPES = {
 }
 
 
-def check_gamma(gamma: float | Tensor) -> None:
-    check_parameter("gamma", gamma, lambda value: value > 0, "above 0")
+def check_gamma(gamma: float | Tensor) -> float | Tensor:
+    return check_parameter("gamma", gamma, lambda value: value > 0, "above 0")
 
 
-def check_lam(lam: float | Tensor) -> None:
-    check_parameter("lam", lam, lambda value: value >= 0, "0 or above")
+def check_lam(lam: float | Tensor) -> float | Tensor:
+    return check_parameter("lam", lam, lambda value: value >= 0, "0 or above")
 
 
-def check_parameter(name: str, value: float | Tensor, is_valid: Callable[[float], bool], wanted: str) -> None:
+def check_parameter(
+    name: str, value: float | Tensor, is_valid: Callable[[float], bool], wanted: str
+) -> float | Tensor:
     """Of a tensor only the dtype is checked: to look into it would make a GPU wait."""
-    if isinstance(value, Tensor):
-        if value.dtype not in COMPUTE_DTYPES:
-            raise TypeError(f"{name}, as a tensor, must be of floating point, but has dtype {value.dtype}")
-        return
+    if not isinstance(value, Tensor):
+        return check_number(name, value, is_valid, wanted, "a number or a tensor")
+    if value.dtype not in COMPUTE_DTYPES:
+        raise TypeError(f"{name}, as a tensor, must be of floating point, but has dtype {value.dtype}")
+    return value
+
+
+def check_number(
+    name: str, value: float, is_valid: Callable[[float], bool], wanted: str, kinds: str = "a number"
+) -> float:
+    """Returns a number of any kind, such as numpy's or a Fraction, as a float."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number or a tensor, but is {value!r} of type {type(value).__name__}")
-    if not (is_valid(value) and value < math.inf):
+        raise TypeError(f"{name} must be {kinds}, but is {value!r} of type {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:  # of a Fraction or an int
+        number = math.inf
+    if not (is_valid(number) and number < math.inf):
         raise ValueError(f"{name} must be a finite number, {wanted}, but is {value}")
+    return number
+
+
+def check_dim(dim: int) -> int:
+    """Returns a whole number of any kind as an int."""
+    try:
+        if not isinstance(dim, bool):
+            return operator.index(dim)
+    except TypeError:
+        pass
+    raise TypeError(f"dim must be a whole number, one dimension of the scores, but is {dim!r}")
 
 
 def check_scores(scores: Tensor, mask: Tensor | None) -> Tensor | None:
@@ -125,12 +150,17 @@ def scaled(scores: Tensor, gamma: float | Tensor, dim: int = -1) -> Tensor:
         # +inf as the maximum would make -inf of all else: there is no solution, for the whole row.
         maximum = maximum.masked_fill(maximum == -math.inf, 0.0).masked_fill(maximum == math.inf, math.nan)
         present = present - maximum
+    limits = torch.finfo(scores.dtype)
     if isinstance(gamma, Tensor):
         divisor: float | Tensor = gamma.where((gamma > 0) & (gamma < math.inf), math.nan)
+        lowest: float | Tensor = gamma.detach().clamp(max=1) * limits.min
     else:
-        limits = torch.finfo(scores.dtype)  # beyond them the scores' dtype would make 0 or infinity of gamma
-        divisor = min(max(gamma, limits.tiny), limits.max)
-    return (present / divisor).masked_fill(excluded, -math.inf)
+        divisor = min(max(gamma, limits.tiny), limits.max)  # beyond, the scores' dtype would make 0 or infinity of it
+        lowest = limits.min
+    # What would overflow, in the derivative by gamma too, is low, but not -inf: that is not in the problem at all.
+    too_low = (present / divisor).detach() < lowest
+    quotient = present.masked_fill(too_low, 0.0) / divisor
+    return quotient.masked_fill(too_low, limits.min).masked_fill(excluded, -math.inf)
 
 
 def solve_rows(
@@ -150,7 +180,7 @@ def solve_rows(
 
     The weights, in the shape and dtype of `scores`.
     """
-    included = included_positions(scores, mask)
+    dim, included = check_dim(dim), included_positions(scores, mask)
     problem = scores.to(COMPUTE_DTYPES[scores.dtype]).masked_fill(~included, -math.inf)
     by_row = {name: parameter_rows(name, parameter, scores, dim) for name, parameter in parameters.items()}
     return from_rows(solver(to_rows(problem, dim), **by_row), scores.shape, dim).to(scores.dtype)

@@ -3,10 +3,19 @@ import math
 import torch
 from torch import Tensor
 
+from regattn_allennlp.operators.functions import overridable
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import COMPUTE_DTYPES, check_gamma, check_scores, expand_parameter, scaled
+from regattn_allennlp.operators.rows import (
+    COMPUTE_DTYPES,
+    check_dim,
+    check_gamma,
+    check_scores,
+    expand_parameter,
+    scaled,
+)
 
 
+@overridable
 def softmax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: float | Tensor = 1.0) -> Tensor:
     """
     softmax(x / gamma): the solution of
@@ -19,8 +28,8 @@ def softmax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: fl
 
     Returns the weights in the shape and dtype of `scores`.
     """
-    check_gamma(gamma)
-    mask = check_scores(scores, mask)
+    gamma = check_gamma(gamma)
+    dim, mask = check_dim(dim), check_scores(scores, mask)
     values = scores.to(COMPUTE_DTYPES[scores.dtype])
     if mask is not None:
         values = values.masked_fill(~mask, -math.inf)

@@ -1,10 +1,12 @@
 from torch import Tensor
 
 from regattn_allennlp.operators.block_operators import solve_block_operator
+from regattn_allennlp.operators.functions import overridable
 from regattn_allennlp.operators.regularized_max import RegularizedMax
 from regattn_allennlp.operators.rows import check_gamma
 
 
+@overridable
 def sparsemax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: float | Tensor = 1.0) -> Tensor:
     """
     Sparse attention weights (Martins & Astudillo 2016, arXiv 1602.02068): the solution of
@@ -19,7 +21,7 @@ def sparsemax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: 
 
     Returns the weights in the shape and dtype of `scores`.
     """
-    check_gamma(gamma)
+    gamma = check_gamma(gamma)
     return solve_block_operator("sparsemax", scores, mask, dim, gamma)
 
 

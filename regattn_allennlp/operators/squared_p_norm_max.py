@@ -4,18 +4,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regattn_allennlp.operators.functions import apply_to_all_rows, nestable
+from regattn_allennlp.operators.functions import (
+    apply_to_all_rows,
+    differentiable_solution,
+    is_compiling_a_transform,
+    nestable,
+    overridable,
+)
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import check_gamma, check_parameter, scaled, solve_rows
+from regattn_allennlp.operators.rows import check_gamma, check_number, scaled, solve_rows
 from regattn_allennlp.operators.sparsemax import sparsemax
 
 
-def check_exponent(exponent: float) -> None:
-    if isinstance(exponent, Tensor):
-        raise TypeError("exponent must be a number, but is a tensor: it cannot be learned")
-    check_parameter("exponent", exponent, lambda value: 1 < value <= 2, "above 1 and not above 2")
+def check_exponent(exponent: float) -> float:
+    return check_number("exponent", exponent, lambda value: 1 < value <= 2, "above 1 and not above 2")
 
 
+@overridable
 def squared_p_norm_max(
     scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: float | Tensor = 1.0, exponent: float = 1.5
 ) -> Tensor:
@@ -36,14 +41,22 @@ def squared_p_norm_max(
 
     Returns the weights in the shape and dtype of `scores`.
     """
-    check_gamma(gamma)
-    check_exponent(exponent)
+    gamma = check_gamma(gamma)
+    exponent = check_exponent(exponent)
     if exponent == 2:
         return sparsemax(scores, mask, dim, gamma)
 
-    def solve(rows: Tensor, gamma: float | Tensor) -> Tensor:
-        function = _Solution if torch.compiler.is_compiling() else _SolutionInForwardMode
-        return function.apply(scaled(rows, gamma), exponent)
+    def solve(rows, gamma):  # torch.compile of older PyTorch stops at annotations
+        values = scaled(rows, gamma)
+        if not is_compiling_a_transform():
+            function = _Solution if torch.compiler.is_compiling() else _SolutionInForwardMode
+            return function.apply(values, exponent)
+        return differentiable_solution(
+            _Solution.forward(values.detach(), exponent),
+            values,
+            lambda weights: _slopes(weights, exponent),
+            lambda weights, vector: _jacobian_product(weights, exponent, vector),
+        )
 
     return solve_rows(solve, scores, mask, dim, gamma=gamma)
 
@@ -127,6 +140,15 @@ def _powers_given_the_largest(values: Tensor, dual: float, largest: Tensor) -> t
     return 1 + falls, (torch.log1p(falls) * (dual - 1)).exp()
 
 
+def _slopes(weights: Tensor, exponent: float) -> Tensor:
+    """Those of 1/2 ||p||_q^2: ||p||^(2 - q) * p_i^(q - 1); 0 where p is 0."""
+    support = weights != 0
+    logarithms = weights.where(support, 1).log()
+    powers = (exponent * logarithms).exp().where(support, 0).sum(-1, keepdim=True)
+    norm = powers.where(powers != 0, 1) ** (1 / exponent)
+    return norm ** (2 - exponent) * ((exponent - 1) * logarithms).exp().where(support, 0)
+
+
 def _jacobian_product(weights: Tensor, exponent: float, vector: Tensor) -> Tensor:
     """
     K u - K 1 * (1^T K u) / (1^T K 1), where K is the inverse, on the support, of the Hessian of 1/2 ||p||_q^2:
@@ -167,7 +189,7 @@ class SquaredPNormMax(RegularizedMax):
         self, gamma: float | Tensor = 1.0, exponent: float = 1.5, dim: int = -1, learn_gamma: bool = False
     ) -> None:
         super().__init__(gamma, dim, learn_gamma)
-        check_exponent(exponent)
+        exponent = check_exponent(exponent)
         self.exponent = exponent
 
     def extra_repr(self) -> str:

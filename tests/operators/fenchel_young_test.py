@@ -213,7 +213,7 @@ def test_other_wrong_arguments_are_named():
         fenchel_young_loss(random_scores(2, 4), torch.tensor([0, 1]), Softmax(), reduction="average")
     with pytest.raises(ValueError, match=r"mean, sum, none.*'average'"):
         FenchelYoungLoss(Softmax(), reduction="average")
-    with pytest.raises(TypeError, match=r"RegularizedMax.*'softmax'"):
+    with pytest.raises(TypeError, match=r"regularized_max must be an operator.*'softmax'"):
         FenchelYoungLoss("softmax")
     operator = RegularizedMax.by_name("softmax")()
     assert repr(FenchelYoungLoss(operator)).startswith("FenchelYoungLoss(\n  reduction='mean', ignore_index=-100")

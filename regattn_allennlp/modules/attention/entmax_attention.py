@@ -21,7 +21,10 @@ class EntmaxAttention(RegularizedAttention):
     alpha : `float`, optional (default = `1.5`)
         1 or above: 1 is softmax, 2 is sparsemax.
     learn_gamma, learn_alpha : `bool`, optional (default = `False`)
-        Make it a parameter to be learned, starting at the given number.
+        Make it a parameter to be learned, starting at the given number: gamma above 0, alpha between 1 and
+        `max_alpha`.
+    max_alpha : `float`, optional (default = `2.0`)
+        What a learned alpha stays below.
     similarity, normalize
         See `RegularizedAttention`.
     """
@@ -32,8 +35,9 @@ class EntmaxAttention(RegularizedAttention):
         alpha: float = 1.5,
         learn_gamma: bool = False,
         learn_alpha: bool = False,
+        max_alpha: float = 2.0,
         similarity: Union[MatrixAttention, Attention] = None,  # type: ignore[assignment]
         normalize: bool = True,
     ) -> None:
-        operator = Entmax(gamma, alpha, learn_gamma=learn_gamma, learn_alpha=learn_alpha)
+        operator = Entmax(gamma, alpha, learn_gamma=learn_gamma, learn_alpha=learn_alpha, max_alpha=max_alpha)
         super().__init__(operator, similarity, normalize)

@@ -27,6 +27,10 @@ DTYPES = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float
 SCORES_PER_THREAD = 2**20
 
 
+# Numbers above this are as good as it, and products with them infinite.
+LARGEST_LAM = 1e290
+
+
 @compiled
 def _problem(scores, mask, row, buffer):
     """The row's scores, -inf where they are not in the problem, as a row of a matrix: this and the row's number."""
@@ -162,6 +166,7 @@ def fusedmax_numpy(scores, mask, gamma, lams, weights, blocks):
         if not has_solution or not 0.0 <= lam < np.inf:
             _fail(problem, problem_row, weights, blocks, row)
             continue
+        lam = min(lam, LARGEST_LAM)
         # A score below this bound has weight 0, and no weight changes if it is lowered to minus infinity: the runs
         # between such scores are problems of their own. The lowered neighbours pull a run's ends down, by lam each.
         bound = -1.0 - 4.0 * lam
@@ -311,6 +316,7 @@ def _oscarmax_of_sorted(negatives, scores, mask, gamma, lams, weights, blocks):
         if not has_solution or not 0.0 <= lam < np.inf:
             _fail(problem, problem_row, weights, blocks, row)
             continue
+        lam = min(lam, LARGEST_LAM)
         count = length
         while count > 0 and negatives[row, count - 1] == np.inf:
             count -= 1

@@ -30,6 +30,9 @@ FEW = 16
 SLACK = tl.constexpr(1e-3)
 RELATIVE_SLACK = tl.constexpr(1e-5)
 
+# Numbers above this are as good as it, and products with them infinite in float32.
+LARGEST_LAM = tl.constexpr(1e30)
+
 # The kernels are not compiled anew for numbers of rows that are 1 or multiples of 16: the number changes all the time.
 
 
@@ -77,7 +80,7 @@ def _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE: tl.conste
 def _fail_for_lam(lam, values, failed):
     """A row whose lam is not a finite number, 0 or above, has no solution either: lam, v and which rows fail, anew."""
     usable = (lam >= 0) & (lam < float("inf"))
-    return tl.where(usable, lam, 0), tl.where(usable, values, float("-inf")), failed | ~usable
+    return tl.where(usable, tl.minimum(lam, LARGEST_LAM), 0), tl.where(usable, values, float("-inf")), failed | ~usable
 
 
 @triton.jit
@@ -410,6 +413,8 @@ def _oscarmax_kernel(
     lam, values, failed = _fail_for_lam(lam, values, failed)
     solved = included & ~failed
     count = tl.sum(solved.to(tl.int32), axis=1, keep_dims=True)
+    # From the largest difference on all lam make one group. Larger ones would take the digits of the values.
+    lam = tl.minimum(lam, 1 - tl.min(tl.where(solved, values, 0), axis=1, keep_dims=True))
     # Below this the weight is 0 whatever else is in the row: numbers stay in a moderate range.
     values = tl.where(solved, tl.maximum(values, -2 - lam * count.to(DTYPE)), float("-inf"))
 
@@ -533,6 +538,10 @@ def _inverse(gamma: float) -> float:
     return min(1 / gamma, 1e38)
 
 
+def _finite(lam: float) -> float:
+    return min(float(lam), LARGEST_LAM.value)
+
+
 def sparsemax_rows(scores: Tensor, mask: Tensor | None, gamma: float) -> Tensor:
     """The weights of every row, in the dtype of `scores`."""
     weights = torch.empty_like(scores)
@@ -555,7 +564,7 @@ def fusedmax_rows(
     # How many positions are left of each row, how many were dropped, lower bounds of the threshold, maxima.
     dtypes = torch.int32, torch.int32, compute_dtype, compute_dtype
     per_row = [scores.new_empty(num_rows, dtype=dtype) for dtype in dtypes]
-    sizes = num_rows, length, _inverse(gamma), float(lam)
+    sizes = num_rows, length, _inverse(gamma), _finite(lam)
     arguments = scores, mask, lams, weights, blocks, few, *per_row, *sizes
     _launch_tiles(_screen_kernel, 256, scores, *arguments, FEW=FEW)
     arguments = scores, lams, weights, blocks, few, *per_row, *sizes
@@ -573,7 +582,7 @@ def oscarmax_rows(
     """The weights of every row and the number of every position's block, as `fusedmax_rows` returns them."""
     weights = torch.empty_like(scores)
     blocks = torch.empty_like(scores, dtype=torch.int32)
-    arguments = scores, mask, lams, weights, blocks, *scores.shape, _inverse(gamma), float(lam)
+    arguments = scores, mask, lams, weights, blocks, *scores.shape, _inverse(gamma), _finite(lam)
     _launch_tiles(_oscarmax_kernel, 256, scores, *arguments)
     return weights, blocks
 

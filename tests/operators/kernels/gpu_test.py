@@ -389,7 +389,7 @@ def test_large_lam_makes_uniform_weights_of_one_block(gpu, name):
     for dtype in (torch.float32, torch.float64):
         scores = random_rows(5, 90, seed=0, dtype=dtype)
         mask = torch.from_numpy(np.random.default_rng(0).random(scores.shape) < 0.8)
-        for lam in (100.0, 1e6):
+        for lam in (100.0, 1e6, 1e30, 1e300):
             weights, blocks = solve(gpu, name, scores, mask, 1.0, lam)
             torch.testing.assert_close(weights, mask / mask.sum(1, keepdim=True).to(dtype), rtol=1e-4, atol=0)
             assert (blocks == mask).all()
