@@ -141,6 +141,11 @@ class RegularizedMax(torch.nn.Module):
         if not self.learns(name):
             return getattr(self, f"_{name}")
         kept = getattr(self, self._learned_name(name))
+        if isinstance(kept, Tensor) and hasattr(kept, "full_tensor"):
+            raise RuntimeError(
+                f"{name} is sharded over processes, but for the time of forward: have all of them call "
+                f"{self._learned_name(name)}.full_tensor()"
+            )
         kept = kept.squeeze(0) if name in self._learned_for_all_rows else kept
         lower, upper = self.lower_bounds[name], self.upper_bounds.get(name, math.inf)
         return lower + (kept.exp() if upper == math.inf else (upper - lower) * kept.sigmoid())
@@ -191,8 +196,18 @@ class RegularizedMax(torch.nn.Module):
         }
 
     def extra_repr(self) -> str:
-        values = [f"{name}={_describe(self.get_regularization(name))}" for name in self.regularization_names()]
+        values = [f"{name}={self._describe(name)}" for name in self.regularization_names()]
         return ", ".join([*values, f"dim={self.dim}"])
+
+    def _describe(self, name: str) -> str:
+        if self.learns(name):
+            kept = getattr(self, self._learned_name(name))
+            if kept.is_meta or type(kept) not in (Tensor, torch.nn.Parameter):
+                return "learned"  # without a number that could be had here
+        value = self.get_regularization(name)
+        if not isinstance(value, Tensor):
+            return f"{value}"
+        return f"tensor of shape {tuple(value.shape)}" if value.dim() or value.is_meta else f"{value.item():.4g}"
 
     def regularization_names(self) -> list[str]:
         """ "gamma", and the `shape_parameter` if there is one."""
@@ -298,14 +313,6 @@ class RegularizedMax(torch.nn.Module):
             raise ValueError(f'{arguments} needs a "type", one of {cls.list_available()}')
         operator = cls.by_name(arguments.pop("type"))
         return operator(**arguments)
-
-
-def _describe(value: float | Tensor) -> str:
-    if not isinstance(value, Tensor):
-        return f"{value}"
-    # On the meta device, or if shared with other processes (a DTensor), it has no number to be shown.
-    has_number = value.dim() == 0 and type(value) in (Tensor, torch.nn.Parameter) and not value.is_meta
-    return f"{value.item():.4g}" if has_number else f"tensor of shape {tuple(value.shape)}"
 
 
 class _Value(torch.autograd.Function):

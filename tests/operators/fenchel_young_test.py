@@ -208,6 +208,12 @@ def test_a_wrong_target_is_named(target, error, message):
         fenchel_young_loss(random_scores(2, 4), target, Softmax())
 
 
+@pytest.mark.parametrize("wrong", [Softmax, "softmax", None], ids=repr)
+def test_an_operator_is_wanted_and_no_class_or_name(wrong):
+    with pytest.raises(TypeError, match=r"regularized_max must be an operator such as Sparsemax\(\), but is"):
+        fenchel_young_loss(random_scores(2, 4), torch.tensor([0, 1]), wrong)
+
+
 def test_other_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"mean, sum, none.*'average'"):
         fenchel_young_loss(random_scores(2, 4), torch.tensor([0, 1]), Softmax(), reduction="average")

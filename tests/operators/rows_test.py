@@ -2,12 +2,15 @@
 
 import inspect
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 import regattn_allennlp
+from regattn_allennlp import RegularizedMax
 from tests.operators.common import NAMES, build, every_operator, random_mask, random_scores
 
 EXACTLY = {"rtol": 0.0, "atol": 0.0}
@@ -229,6 +232,111 @@ def test_lam_must_be_a_finite_number_not_below_zero(name, lam):
         function(name)(random_scores(3), lam=lam)
     with pytest.raises(ValueError, match=f"lam.*{lam}"):
         build(name, lam=lam)
+
+
+@every_operator
+@pytest.mark.parametrize("gamma", [0.99, 1e-3, 1e-30])
+def test_a_low_score_is_in_the_problem_for_every_kind_of_gamma(name, gamma):
+    """The lowest number of the dtype stands in masks that are added to scores. Only -inf is no score at all."""
+    lowest = torch.finfo(torch.float32).min
+    scores = torch.tensor([[1.0, 0.9, lowest, 0.95, 0.8], [3e38, 1.0, 2.0, lowest, lowest]])
+    upstream = random_scores(2, 5, dtype=torch.float32)
+    results = []
+    for given in (gamma, torch.tensor(gamma), torch.tensor(gamma, requires_grad=True)):
+        leaf = scores.clone().requires_grad_()
+        operator = build(name, gamma=given, lam=0.1)
+        weights, value = operator(leaf), operator.value(leaf)
+        gradients = torch.autograd.grad((weights * upstream).sum() + value.sum(), leaf)
+        results.append((weights.detach(), value.detach(), *gradients))
+        if isinstance(given, torch.Tensor) and given.requires_grad:
+            weights, value = operator(leaf), operator.value(leaf)
+            (gradient,) = torch.autograd.grad((weights * upstream).sum() + value.sum(), given)
+            assert gradient.isfinite()
+    assert_close(results[1], results[0])
+    assert_close(results[2], results[0])
+    # So low that its distance does not count any more, but the neighbours on both sides of it are none of each other.
+    farther = scores.double().clamp(min=-1e5, max=1e5)
+    assert_close(results[0][0].double(), build(name, gamma=gamma)(farther), rtol=0, atol=1e-5)
+
+
+def test_the_neighbours_of_a_low_score_do_not_meet():
+    scores = torch.tensor([[1.0, 0.9, torch.finfo(torch.float32).min, 0.95, 0.8]])
+    expected = torch.tensor([[0.2884, 0.2874, 0.0, 0.2121, 0.2121]])
+    for gamma in (0.99, torch.tensor(0.99)):
+        assert_close(regattn_allennlp.fusedmax(scores, gamma=gamma, lam=0.1), expected, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("lam", [1e10, 1e38, 1e300, 1e307])
+def test_a_lam_of_any_size(dtype, lam):
+    scores = torch.tensor([[1.0, 2.0, -3.0, 0.5], [-inf, -inf, -inf, -inf]], dtype=dtype)
+    uniform = torch.tensor([[0.25] * 4, [0.0] * 4], dtype=dtype)
+    for name, value in (("fusedmax", 0.125 - 0.125), ("oscarmax", -1.5 * lam)):
+        operator = build(name, lam=lam)
+        leaf = scores.clone().requires_grad_()
+        values = operator.value(leaf)
+        assert_close(operator(scores), uniform, rtol=1e-6, atol=0)
+        # (-1.5 lam is beyond float32.)
+        assert_close(values, torch.tensor([value, 0.0], dtype=torch.float64).to(dtype), rtol=1e-6, atol=1e-6)
+        assert_close(torch.autograd.grad(values.sum(), leaf)[0], uniform, rtol=1e-6, atol=0)
+        # A class of which the loss is told: it has a weight of 1 in place of 1/4.
+        loss = regattn_allennlp.fenchel_young_loss(scores[:1], torch.tensor([1]), operator).item()
+        expected = 2 * lam if name == "fusedmax" else 1.5 * lam
+        assert_close(loss, torch.tensor(expected, dtype=torch.float64).to(dtype).item(), rtol=1e-6, atol=3)
+
+
+@every_operator
+def test_a_gamma_of_any_size(name):
+    scores = torch.tensor([[1.0, 2.0, -3.0, 0.5], [2.0, -inf, -inf, -inf], [-inf, -inf, -inf, -inf]])
+    operator = build(name, gamma=1e300)
+    values = operator.value(scores)
+    assert_close(operator(scores)[0], torch.full((4,), 0.25))
+    assert values[2] == 0
+    if name in ("softmax", "entmax"):  # of one weight alone Omega is 0
+        assert values[1] == 2
+
+
+@pytest.mark.parametrize("number", [Fraction(3, 4), np.float32(0.75), np.float64(0.75), np.float16(0.75)], ids=repr)
+def test_every_kind_of_number_is_a_number(number):
+    scores = random_scores(2, 5)
+    for name in NAMES:
+        assert_close(function(name)(scores, gamma=number), function(name)(scores, gamma=0.75), **EXACTLY)
+        operator = build(name, gamma=number)
+        assert operator.gamma == 0.75 and type(operator.gamma) is float
+        assert_close(operator.value(scores), build(name, gamma=0.75).value(scores), **EXACTLY)
+    for name in ("fusedmax", "oscarmax"):
+        assert_close(function(name)(scores, lam=number), function(name)(scores, lam=0.75), **EXACTLY)
+        operator = build(name, lam=number)
+        assert_close(operator.value(scores), build(name, lam=0.75).value(scores), **EXACTLY)
+        learned = RegularizedMax.by_name(name)(lam=number, learn_lam=True, gamma=number, learn_gamma=True)
+        assert_close(learned.lam.item(), 0.75, rtol=1e-6, atol=0)
+        assert operator.with_regularization(lam=number).lam == 0.75
+    entmax, p_norm_max = regattn_allennlp.entmax, regattn_allennlp.squared_p_norm_max
+    assert_close(entmax(scores, alpha=number + 1), entmax(scores, alpha=1.75), **EXACTLY)
+    assert_close(p_norm_max(scores, exponent=number + 1), p_norm_max(scores, exponent=1.75), **EXACTLY)
+    assert_close(regattn_allennlp.softmax(scores, dim=np.int64(0)), regattn_allennlp.softmax(scores, dim=0), **EXACTLY)
+
+
+@pytest.mark.parametrize("value", [Fraction(10) ** 400, 10**400], ids=["fraction", "int"])
+def test_a_number_beyond_all_floats_is_not_finite(value):
+    with pytest.raises(ValueError, match="gamma must be a finite number"):
+        regattn_allennlp.softmax(random_scores(3), gamma=value)
+
+
+@every_operator
+@pytest.mark.parametrize("dim", [None, (0, 1), True, 1.0, "last"], ids=repr)
+def test_dim_must_be_one_whole_number(name, dim):
+    for call in (lambda: function(name)(random_scores(2, 3), dim=dim), lambda: build(name, dim=dim)):
+        with pytest.raises(TypeError, match="dim must be a whole number") as error:
+            call()
+        assert repr(dim) in str(error.value)
+
+
+@every_operator
+def test_a_wrong_argument_is_told_with_the_operators_own_name(name):
+    operator = RegularizedMax.by_name(name)
+    with pytest.raises(TypeError, match=rf"{operator.__name__}\.__init__\(\).*'lambda_'"):
+        operator(lambda_=0.1)
 
 
 @pytest.mark.parametrize("value", ["0.5", None, True, [1.0]])
