@@ -1,6 +1,6 @@
 """
-The solvers of single rows, one file a device. Each file has the same five functions over contiguous matrices whose
-rows are the problems:
+The solvers of single rows, one file a device, `cpu` and `gpu`. Both have the same five functions over contiguous
+matrices whose rows are the problems:
 
     sparsemax_rows(scores, mask, gamma)            -> weights
     fusedmax_rows(scores, mask, gamma, lam, lams)  -> weights, blocks

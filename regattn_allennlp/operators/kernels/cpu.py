@@ -10,15 +10,16 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+from regattn_allennlp.operators.kernels.numba_cache import njit_with_cache
+
+compiled = njit_with_cache(nogil=True, error_model="numpy")
 
 # Sums in any order, and no care for NaN: then loops are vectorized. What they give for rows with NaN is not used.
-vectorized = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "nnan", "contract"})
+vectorized = njit_with_cache(nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "nnan", "contract"})
 
 DTYPES = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
 
