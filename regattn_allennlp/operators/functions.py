@@ -95,8 +95,7 @@ def differentiable_solution(
     """
     The solution `weights`, which has no derivatives, as plain operations of `values`: steps of Newton's method for
     values - slopes(weights) = constant on the support. As they begin at the solution they change no number; but the
-    derivatives of the first step are right to the first order, of the second to the third, of the third to the
-    seventh.
+    first step's derivatives are right to the first order, and the second's to the third.
 
     # Parameters
 
@@ -104,7 +103,7 @@ def differentiable_solution(
     jacobian_product : of the weights and a vector: the Jacobian of the weights by the values, times the vector.
     """
     values = values.where(weights != 0, 0)
-    for _ in range(3):
+    for _ in range(2):
         residual = values - slopes(weights)
         weights = weights + jacobian_product(weights, residual - residual.detach())
     return weights

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Real
 
 import torch
@@ -78,7 +78,7 @@ def check_scores(scores: Tensor, mask: Tensor | None) -> Tensor | None:
     return expand_to(scores.shape, "mask", mask)
 
 
-def expand_to(shape: torch.Size, name: str, tensor: Tensor) -> Tensor:
+def expand_to(shape: Sequence[int], name: str, tensor: Tensor) -> Tensor:
     try:
         return tensor.expand(shape)
     except RuntimeError:
@@ -124,7 +124,7 @@ def expand_parameter(name: str, parameter: float | Tensor, scores: Tensor, dim: 
         return parameter
     shape = list(scores.shape)
     shape[dim] = 1
-    return expand_to(torch.Size(shape), name, parameter).to(COMPUTE_DTYPES[scores.dtype])
+    return expand_to(shape, name, parameter).to(COMPUTE_DTYPES[scores.dtype])
 
 
 def parameter_rows(name: str, parameter: float | Tensor, scores: Tensor, dim: int) -> float | Tensor:

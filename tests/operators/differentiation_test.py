@@ -10,7 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.library import opcheck
 
 from regattn_allennlp import RegularizedMax
-from tests.operators.common import build, every_operator, random_mask, random_scores
+from tests.operators.common import NAMES, build, every_operator, random_mask, random_scores
 
 SHAPE = (2, 2, 5)
 WITH_LAM = ["fusedmax", "oscarmax"]
@@ -276,6 +276,63 @@ def test_the_value_compiled_whole(name):
         values.sum().backward()
         results.append([values, rows.grad, operator.log_gamma.grad])
     torch.testing.assert_close(*results)
+
+
+def transform_of(operator: RegularizedMax, name: str) -> Callable[[Tensor], Tensor]:
+    direction = random_scores(5, seed=3).float()
+
+    def weights(row: Tensor) -> Tensor:
+        return operator(row) * direction
+
+    def gradient(row: Tensor) -> Tensor:
+        return torch.func.grad(lambda row: weights(row).square().sum())(row)
+
+    transforms = {
+        "grad": gradient,
+        "grad of grad": torch.func.grad(lambda row: gradient(row).square().sum()),
+        "hessian of value": torch.func.hessian(lambda row: operator.value(row)),
+        "jvp": lambda row: torch.func.jvp(weights, (row,), (direction,))[1],
+        "vmap of grad": lambda row: torch.func.vmap(gradient)(torch.stack([row, -row, 2 * row])),
+    }
+    return transforms[name]
+
+
+# Each takes seconds to compile, so of most operators only those that are most used.
+@pytest.mark.parametrize(
+    ("transform", "name", "learned"),
+    [
+        *(("grad", name, False) for name in NAMES),
+        *(("hessian of value", name, False) for name in NAMES),
+        *(("vmap of grad", name, True) for name in ("sparsemax", "fusedmax", "oscarmax", "entmax")),
+        *(("jvp", name, True) for name in ("fusedmax", "entmax", "squared_p_norm_max")),
+        *((transform, "entmax", True) for transform in ("grad", "grad of grad")),
+    ],
+)
+def test_transforms_compiled_whole(transform, name, learned):
+    row = random_scores(5, seed=8).float()
+    arguments = {"learn_gamma": learned, **({"learn_lam": learned} if name in WITH_LAM else {})}
+    if name == "entmax":
+        arguments["learn_alpha"] = learned
+    function = transform_of(RegularizedMax.by_name(name)(**arguments), transform)
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(function, backend="aot_eager", fullgraph=True)(row), function(row))
+
+
+@pytest.mark.parametrize("name", ["fusedmax", "squared_p_norm_max"])
+def test_third_derivatives_compiled_whole(name):
+    """By gamma, in which also the sparse ones are curved."""
+    row, direction = random_scores(5, seed=8), random_scores(5, seed=3)
+
+    def function(gamma: Tensor) -> Tensor:
+        return (RegularizedMax.by_name(name)(gamma=gamma)(row) * direction).sum()
+
+    for _ in range(3):
+        function = torch.func.grad(function)
+    gamma = torch.tensor(1.2, dtype=torch.float64)
+    expected = function(gamma)
+    assert expected.abs() > 1e-3
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(function, backend="aot_eager", fullgraph=True)(gamma), expected)
 
 
 @every_operator
