@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 
-def overridable(function: Function) -> Function:
+def overridable(function: AnyFunction) -> AnyFunction:
     """
     Lets arguments with a `__torch_function__` decide on what a call does, as PyTorch's own functions do. So
     torch.fx.symbolic_trace, whose arguments are no tensors, makes the call a single node.
@@ -21,12 +21,19 @@ def overridable(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
-        relevant = (*arguments, *named.values())
-        if has_torch_function(relevant):
-            return handle_torch_function(call, relevant, *arguments, **named)
+        given = (*arguments, *named.values())
+        # A mode, such as a default device, also has a say: in the operations that the function is made of.
+        if has_torch_function(given) and any(map(_decides, given)):
+            return handle_torch_function(call, given, *arguments, **named)
         return function(*arguments, **named)
 
     return call  # type: ignore[return-value]
+
+
+def _decides(argument: Any) -> bool:
+    kind = type(argument)
+    disabled = torch._C._disabled_torch_function_impl
+    return kind not in (Tensor, torch.nn.Parameter) and getattr(kind, "__torch_function__", disabled) is not disabled
 
 
 def nestable(jvp: Callable[..., Any]) -> Any:
@@ -80,8 +87,8 @@ def apply_to_all_rows(function: Callable[..., Any], info: Any, in_dims: tuple, a
 
 def is_compiling_a_transform() -> bool:
     """
-    Whether torch.compile traces a transform of torch.func. It has no Functions there, or wrong derivatives of them, so
-    what is differentiable must be plain operations.
+    Whether torch.compile traces a transform of torch.func. There a Function or an operator of a library has no
+    derivatives, or wrong ones: what has to be differentiated must be plain operations.
     """
     return torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 

@@ -307,3 +307,19 @@ def test_subclasses_of_tensors_decide_themselves():
         assert isinstance(weights, Watched)
         assert_close(torch.Tensor(weights).double(), function(scores).float().double())
         calls.clear()
+
+
+def test_a_mode_such_as_a_default_device_has_a_say_in_what_an_operator_does():
+    seen = []
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, arguments=(), named=None):
+            seen.append(function)
+            return function(*arguments, **(named or {}))
+
+    def omega(weights):
+        return (torch.arange(1.0, 4.0) * weights.square()).sum()
+
+    with Watch():
+        regattn_allennlp.custom_max(random_scores(2, 3, dtype=torch.float32), omega)
+    assert torch.arange in seen
