@@ -150,16 +150,15 @@ def scaled(scores: Tensor, gamma: float | Tensor, dim: int = -1) -> Tensor:
         # +inf as the maximum would make -inf of all else: there is no solution, for the whole row.
         maximum = maximum.masked_fill(maximum == -math.inf, 0.0).masked_fill(maximum == math.inf, math.nan)
         present = present - maximum
+    # What overflows is low, but not -inf: that is not in the problem at all.
     limits = torch.finfo(scores.dtype)
-    if isinstance(gamma, Tensor):
-        divisor: float | Tensor = gamma.where((gamma > 0) & (gamma < math.inf), math.nan)
-        lowest: float | Tensor = gamma.detach().clamp(max=1) * limits.min
-    else:
+    if not isinstance(gamma, Tensor):
         divisor = min(max(gamma, limits.tiny), limits.max)  # beyond, the scores' dtype would make 0 or infinity of it
-        lowest = limits.min
-    # What would overflow, in the derivative by gamma too, is low, but not -inf: that is not in the problem at all.
-    too_low = (present / divisor).detach() < lowest
-    quotient = present.masked_fill(too_low, 0.0) / divisor
+        return (present / divisor).clamp(min=limits.min).masked_fill(excluded, -math.inf)
+    divisors = gamma.where((gamma > 0) & (gamma < math.inf), math.nan)
+    # For the derivative by gamma the quotient is divided by it once more.
+    too_low = (present / divisors).detach() < limits.min * divisors.detach().clamp(max=1)
+    quotient = present.masked_fill(too_low, 0.0) / divisors
     return quotient.masked_fill(too_low, limits.min).masked_fill(excluded, -math.inf)
 
 
