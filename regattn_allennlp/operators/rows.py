@@ -154,7 +154,8 @@ def scaled(scores: Tensor, gamma: float | Tensor, dim: int = -1) -> Tensor:
     limits = torch.finfo(scores.dtype)
     if not isinstance(gamma, Tensor):
         divisor = min(max(gamma, limits.tiny), limits.max)  # beyond, the scores' dtype would make 0 or infinity of it
-        return (present / divisor).clamp(min=limits.min).masked_fill(excluded, -math.inf)
+        quotient = present / divisor
+        return quotient.masked_fill(quotient < limits.min, limits.min).masked_fill(excluded, -math.inf)
     divisors = gamma.where((gamma > 0) & (gamma < math.inf), math.nan)
     # For the derivative by gamma the quotient is divided by it once more.
     too_low = (present / divisors).detach() < limits.min * divisors.detach().clamp(max=1)
