@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regattn_allennlp.operators.decompositions import register_decomposition
 from regattn_allennlp.operators.functions import apply_to_all_rows, is_compiling_a_transform, nestable
 from regattn_allennlp.operators.penalties import pairwise_maxima_gradient, total_variation_gradient
 from regattn_allennlp.operators.rows import (
@@ -281,6 +282,15 @@ def _register(name: str, fake: Callable, setup_context: Callable, backward: Call
     torch.library.register_vmap(qualified_name, over_batch, lib=_library)
 
 
+def _plain_solver(name: str) -> Callable:
+    def solver(*arguments: Any) -> Any:
+        from regattn_allennlp.operators.kernels import plain
+
+        return getattr(plain, f"{name}_rows")(*arguments)
+
+    return solver
+
+
 def _setup(name: str) -> Callable:
     return lambda ctx, inputs, output: _Solution.setup_context(ctx, (name, *inputs), output)
 
@@ -293,5 +303,8 @@ _register("sparsemax", _fake_like_first, _setup("sparsemax"), _backward)
 _register("fusedmax", _fake_weights_and_blocks, _setup("fusedmax"), _backward)
 _register("oscarmax", _fake_weights_and_blocks, _setup("oscarmax"), _backward)
 _register("jacobian", _fake_like_first, _Jacobian.setup_context, _Jacobian.backward)
+
+for _name in ("sparsemax", "fusedmax", "oscarmax"):
+    register_decomposition(_name, _plain_solver(_name))
 
 OPERATORS = {name: getattr(torch.ops.regattn_allennlp, name).default for name in IMPLEMENTATIONS}

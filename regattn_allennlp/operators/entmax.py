@@ -4,6 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regattn_allennlp.operators.decompositions import at_most, register_decomposition
 from regattn_allennlp.operators.functions import (
     apply_to_all_rows,
     differentiable_solution,
@@ -177,7 +178,7 @@ def _weights_at_1_5(values: Tensor) -> Tensor:
     mean = decreasing.where(support, 0).sum(-1, keepdim=True) / size
     distance = (decreasing - mean).where(support, 0).square().sum(-1, keepdim=True)
     threshold = mean - ((1 - distance).clamp(min=0) / size).sqrt()
-    return (halves - threshold).clamp(min=0).square().masked_fill(values == -math.inf, 0.0)
+    return _finished((halves - threshold).clamp(min=0).square(), values)
 
 
 def _weights(values: Tensor, order: float | Tensor, may_exceed_1: bool) -> Tensor:
@@ -190,7 +191,12 @@ def _weights(values: Tensor, order: float | Tensor, may_exceed_1: bool) -> Tenso
         if may_exceed_1:
             weights = weights.where(order <= 1, _weights_from_the_smallest(values, order))
         weights = weights.masked_fill(order.isnan(), math.nan)
-    return weights.masked_fill(values.isnan(), math.nan).masked_fill(values == -math.inf, 0.0)
+    return _finished(weights, values)
+
+
+def _finished(weights: Tensor, values: Tensor) -> Tensor:
+    # NaN is for the whole row. Maxima and sorts bring it there in PyTorch, but not in ONNX.
+    return weights.masked_fill(values.isnan().any(-1, keepdim=True), math.nan).masked_fill(values == -math.inf, 0.0)
 
 
 def _num_newton_steps(values: Tensor) -> int:
@@ -200,7 +206,7 @@ def _num_newton_steps(values: Tensor) -> int:
     precision. Mostly it is there after six steps.
     """
     digits = -math.log2(torch.finfo(values.dtype).eps)
-    return math.ceil((math.log2(values.size(-1)) + digits) / 2) + 2
+    return math.ceil((math.log2(at_most(values.size(-1))) + digits) / 2) + 2
 
 
 def _weights_from_the_largest(values: Tensor, order: Tensor) -> Tensor:
@@ -247,7 +253,7 @@ def _weights_from_the_smallest(values: Tensor, order: Tensor) -> Tensor:
     decreasing = values.sort(dim=-1, descending=True).values
     low = torch.zeros_like(values[:, :1], dtype=torch.int64)
     high = low + values.size(-1) - 1
-    for _ in range((values.size(-1) - 1).bit_length()):
+    for _ in range((at_most(values.size(-1)) - 1).bit_length()):
         middle = (low + high + 1) // 2
         smallest = decreasing.gather(-1, middle)
         rises = (order * (values - smallest)).where(values > smallest, 0)
@@ -280,6 +286,11 @@ def _compiled_weights(values: Tensor, order: float | None, orders: Tensor | None
 @_compiled_weights.register_fake
 def _(values: Tensor, order: float | None, orders: Tensor | None, may_exceed_1: bool) -> Tensor:
     return torch.empty_like(values)
+
+
+register_decomposition(
+    "entmax", lambda values, order, orders, *rest: _weights(values, order if orders is None else orders, *rest)
+)
 
 
 def _jacobian_product(weights: Tensor, alpha: float | Tensor, vector: Tensor) -> Tensor:

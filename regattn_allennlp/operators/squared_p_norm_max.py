@@ -4,6 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regattn_allennlp.operators.decompositions import register_decomposition
 from regattn_allennlp.operators.functions import (
     apply_to_all_rows,
     differentiable_solution,
@@ -132,6 +133,9 @@ def _compiled_weights(values: Tensor, exponent: float) -> Tensor:
 @_compiled_weights.register_fake
 def _(values: Tensor, exponent: float) -> Tensor:
     return torch.empty_like(values)
+
+
+register_decomposition("squared_p_norm_max", _weights)
 
 
 def _powers_given_the_largest(values: Tensor, dual: float, largest: Tensor) -> tuple[Tensor, Tensor]:

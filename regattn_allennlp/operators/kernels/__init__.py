@@ -15,4 +15,6 @@ matrices whose rows are the problems:
   is not a finite number, 0 or above.
 - `blocks`: int32, 0 where the weight is 0; else the number of the block of the proximal operator's solution that the
   position belongs to, equal for two positions of a row exactly if their blocks are; -1 in a row without a solution.
+
+`plain` has the first three for any device, for export to ONNX.
 """
