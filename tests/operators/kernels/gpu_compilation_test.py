@@ -1,5 +1,7 @@
 """The kernels for the GPU compile, for GPUs of several generations: that needs none."""
 
+import inspect
+
 import pytest
 
 triton = pytest.importorskip("triton")
@@ -44,12 +46,17 @@ def test_kernels_compile(gpu, name, capability, dtype, with_mask, with_lams, mon
     constants = CONSTANTS | {"DTYPE": tl.float64 if dtype == "fp64" else tl.float32}
     if name == "fuse_few":
         constants["ROWS"] = 32
-    source = triton.compiler.ASTSource(
-        fn=kernel,
-        signature=types,
-        constexprs={(k,): constants[key] for k, key in enumerate(kernel.arg_names) if types[key] == "constexpr"},
-        attrs={(k,): [["tt.divisibility", 16]] for k, key in enumerate(kernel.arg_names) if types[key][0] == "*"},
-    )
+    constants = {key: constants[key] for key in kernel.arg_names if types[key] == "constexpr"}
+    if "constexprs" in inspect.signature(triton.compiler.ASTSource).parameters:
+        source = triton.compiler.ASTSource(
+            fn=kernel,
+            signature=types,
+            constexprs={(k,): constants[key] for k, key in enumerate(kernel.arg_names) if key in constants},
+            attrs={(k,): [["tt.divisibility", 16]] for k, key in enumerate(kernel.arg_names) if types[key][0] == "*"},
+        )
+    else:  # Triton 3.2, which comes with PyTorch 2.6
+        signature = {key: kind for key, kind in types.items() if key not in constants}
+        source = triton.compiler.ASTSource(fn=kernel, signature=signature, constants=constants)
     target = triton.backends.compiler.GPUTarget("cuda", capability, 32)
     options = {"num_warps": 1, "enable_fp_fusion": False}
     compiled = triton.compile(source, target=target, options=options)
