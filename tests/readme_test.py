@@ -24,7 +24,7 @@ def test_python_examples_run_and_print_what_is_shown(page, code, output, capsys,
     if "output/fusedmax" in code:  # what the README's first command trains
         (tmp_path / "output").mkdir()
         (tmp_path / "output" / "fusedmax").symlink_to(request.getfixturevalue("archive").parent)
-        monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
 
     exec(compile(code, page, "exec"), {"scores": torch.randn(2, 3)})
     if output is not None:
