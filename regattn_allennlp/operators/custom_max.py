@@ -232,7 +232,10 @@ def _linear_solve(matrices: Tensor, right: Tensor) -> Tensor:
 
 
 class _SolutionOfEquations(torch.autograd.Function):
-    """The X with A X = B, for a batch of symmetric A. (Higher derivatives of PyTorch's own are wrong before 2.14.)"""
+    """
+    The X with A X = B, for a batch of symmetric A. (Forward derivatives of derivatives of PyTorch's own are wrong in
+    older versions: pytorch issue 192540.)
+    """
 
     @staticmethod
     def forward(matrices: Tensor, right: Tensor) -> Tensor:

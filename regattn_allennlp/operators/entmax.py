@@ -54,8 +54,9 @@ def entmax(
     `sparsemax`; from alpha just above 1 on, scores far enough below the largest get weight exactly 0: those
     gamma / (alpha - 1) or more below it always.
 
-    At 1.5 the solution is computed in closed form, from sorted scores (section 4 of the paper); between, by Newton's
-    method to the precision of the dtype, in a number of steps that is enough for every row.
+    At 1.5 the solution is computed in closed form, from sorted scores (section 4 of the paper); elsewhere by Newton's
+    method to the precision of the dtype, in a number of steps that is enough for every row. If alpha is above 2, or a
+    tensor and so not looked into, that is done in float64; `Entmax` knows the bound of an alpha that it learns.
 
     Parameters and errors are those of `RegularizedMax` and its `forward`: `scores` of any floating-point dtype and
     any number of dimensions; `mask` of dtype bool, broadcastable to `scores`, false where the weight is 0; `dim` the
