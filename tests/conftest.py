@@ -42,6 +42,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = super()._split_scope(nodeid)
             return "Ray" if file in FILES_WITH_RAY else file
 
+    # In the order of the files. Those with few tests, which are the slowest, would else come last, and one by one.
+    config.option.loadscopereorder = False
     return Scheduling(config, log)
 
 
