@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,13 +133,6 @@ def test_data_of_another_entry_is_not_taken(whole, cache, tmp_path):
     for path in (tmp_path / "other").rglob("*sparsemax_numpy*.nbc"):
         shutil.copy(path, cache / path.relative_to(tmp_path / "other"))
     assert run(cache).compiled == ["sparsemax_numpy"]
-
-
-def test_processes_that_compile_at_the_same_time(tmp_path):
-    with ThreadPoolExecutor() as pool:
-        for result in pool.map(lambda dtype: run(tmp_path, dtype), ["float32", "float64"]):
-            assert result.warnings == []
-    assert run(tmp_path, "float32 float64").warnings == []
 
 
 def test_a_full_disk(tmp_path):
