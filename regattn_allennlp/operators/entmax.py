@@ -69,7 +69,11 @@ def entmax(
     """
     gamma = check_gamma(gamma)
     alpha = check_alpha(alpha)
-    return solve_entmax(scores, mask, dim, gamma, alpha, isinstance(alpha, Tensor) or alpha > 2)
+    return solve_entmax(scores, mask, dim, gamma, alpha, _may_exceed_2(alpha))
+
+
+def _may_exceed_2(alpha: float | Tensor) -> bool:
+    return isinstance(alpha, Tensor) or alpha > 2
 
 
 @overridable
@@ -185,10 +189,13 @@ def _weights_at_1_5(values: Tensor) -> Tensor:
 def _weights(values: Tensor, order: float | Tensor, may_exceed_1: bool) -> Tensor:
     """The weights for a = `order` = alpha - 1, which may exceed 1 if that is said."""
     if not isinstance(order, Tensor):
-        solve = _weights_from_the_smallest if order > 1 else _weights_from_the_largest
-        weights = solve(values, values.new_full((1, 1), order))
+        orders = values.new_full((1, 1), order)
+        if order > 1:
+            weights = _weights_from_the_smallest(values, orders)
+        else:
+            weights = _weights_from_the_largest(values, orders, order)
     else:
-        weights = _weights_from_the_largest(values, order)
+        weights = _weights_from_the_largest(values, order, 1.0)
         if may_exceed_1:
             weights = weights.where(order <= 1, _weights_from_the_smallest(values, order))
         weights = weights.masked_fill(order.isnan(), math.nan)
@@ -200,28 +207,28 @@ def _finished(weights: Tensor, values: Tensor) -> Tensor:
     return weights.masked_fill(values.isnan().any(-1, keepdim=True), math.nan).masked_fill(values == -math.inf, 0.0)
 
 
-def _num_newton_steps(values: Tensor) -> int:
+def _num_newton_steps(values: Tensor, power: float) -> int:
     """
     As many as bring a convex function h of one variable to 1, from above. Newton's method stays above, and each step
-    divides (h - 1) * slope by 4 or more. Here that is at most n or so for n weights, and is to fall to the dtype's
-    precision. Mostly it is there after six steps.
+    divides (h - 1) * slope by 4 or more. At first that is at most n^power for n weights, and it is to fall to the
+    dtype's precision. Mostly it is there after six steps.
     """
     digits = -math.log2(torch.finfo(values.dtype).eps)
-    return math.ceil((math.log2(at_most(values.size(-1))) + digits) / 2) + 2
+    return math.ceil((power * math.log2(at_most(values.size(-1))) + digits) / 2) + 2
 
 
-def _weights_from_the_largest(values: Tensor, order: Tensor) -> Tensor:
+def _weights_from_the_largest(values: Tensor, order: Tensor, greatest_order: float) -> Tensor:
     """
     For a <= 1. p_i = max(c + a * v_i, 0)^(1 / a), c such that they sum to 1. With l = log(c) / a, the logarithm of the
     largest weight, log p_i = l + log1p(a * v_i / c) / a, which loses no digits for any a, and at a = 0 is that of
     softmax.
 
     h(c) = ||p||_1^a, which is to be 1, is the (1 / a)-norm of max(c + a * v, 0). So it is convex, with a slope between
-    1 and n^a for n weights. It begins at n^a or below.
+    1 and n^a for n weights. It begins at n^a or below. No `order` is above the `greatest_order`.
     """
     order = order.clamp(min=LEAST_ORDER)
     largest = values.new_zeros(values.size(0), 1)  # its logarithm, at first as large as it can be
-    for _ in range(_num_newton_steps(values)):
+    for _ in range(_num_newton_steps(values, 2 * greatest_order)):
         top, ratios, weights = _weights_given_the_largest(values, order, largest)
         total = weights.sum(-1, keepdim=True)
         slope = (weights / (top * ratios)).masked_fill(ratios == 0, 0.0).sum(-1, keepdim=True)
@@ -266,7 +273,7 @@ def _weights_from_the_smallest(values: Tensor, order: Tensor) -> Tensor:
     num_smallest = is_smallest.sum(-1, keepdim=True)
     rises = (order * (values - smallest)).where(is_larger, 0)
     weight = 1 / (num_smallest + is_larger.sum(-1, keepdim=True)).to(values.dtype)
-    for _ in range(_num_newton_steps(values)):
+    for _ in range(_num_newton_steps(values, 1.0)):
         larger = (weight**order + rises) ** (1 / order)
         total = num_smallest * weight + larger.where(is_larger, 0).sum(-1, keepdim=True)
         slope = num_smallest + ((weight / larger) ** (order - 1)).where(is_larger, 0).sum(-1, keepdim=True)
@@ -393,13 +400,14 @@ class Entmax(RegularizedMax):
         self.replace_regularization("alpha", check_alpha(alpha))
 
     def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
-        if not self.learns("alpha"):
-            return entmax(scores, mask, self.dim, self.gamma, self.alpha)
-        return solve_entmax(scores, mask, self.dim, self.gamma, self.alpha, self.max_alpha > 2)
+        return solve_entmax(scores, mask, self.dim, self.gamma, self.alpha, self._may_exceed_2())
+
+    def _may_exceed_2(self) -> bool:
+        return self.max_alpha > 2 if self.learns("alpha") else _may_exceed_2(self.alpha)
 
     def compute_dtype(self, tensor: Tensor) -> torch.dtype:
-        is_wide = self.max_alpha > 2 if self.learns("alpha") else isinstance(self.alpha, Tensor) or self.alpha > 2
-        return torch.float64 if is_wide and tensor.device.type != "mps" else super().compute_dtype(tensor)
+        is_wide = self._may_exceed_2() and tensor.device.type != "mps"
+        return torch.float64 if is_wide else super().compute_dtype(tensor)
 
     def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
         alpha = self._alpha_of(weights)
