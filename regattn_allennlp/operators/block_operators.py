@@ -9,34 +9,22 @@ blocks nor the support S of the weights change. There the Jacobian is
 symmetric, and itself locally constant (Niculae & Blondel 2017, sections 3.2 and 3.3, and the appendix on Jacobians).
 With R the penalty that lam weighs, dp / dlam = -gamma * (dp / dx) R'(p): the implicit function theorem.
 
-Solvers and Jacobian are operators of PyTorch's library, `torch.ops.regattn_allennlp.*`, over matrices of rows; one
-tensor called `blocks` tells the Jacobian all it needs:
+Solvers and Jacobian are operators of the `library`; one tensor called `blocks` tells the Jacobian all it needs:
 
 - of type int32: 0 where the weight is 0; else a number that the members of a block, and no others of the row, have;
 - of a floating-point type: the weights themselves, where every non-zero weight is a block of its own.
 """
 
-import math
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from regattn_allennlp.operators.decompositions import register_decomposition
 from regattn_allennlp.operators.functions import apply_to_all_rows, is_compiling_a_transform, nestable
+from regattn_allennlp.operators.library import IMPLEMENTATIONS, OPERATORS, library
 from regattn_allennlp.operators.penalties import pairwise_maxima_gradient, total_variation_gradient
-from regattn_allennlp.operators.rows import (
-    COMPUTE_DTYPES,
-    check_dim,
-    check_scores,
-    from_rows,
-    included_positions,
-    parameter_rows,
-    scaled,
-    to_rows,
-)
+from regattn_allennlp.operators.rows import Rows, included_positions, solve_problems
 
 PENALTY_GRADIENTS = {"fusedmax": total_variation_gradient, "oscarmax": pairwise_maxima_gradient}
 
@@ -48,27 +36,19 @@ def solve_block_operator(
     dim: int,
     gamma: float | Tensor,
     lam: float | Tensor | None = None,
+    offsets: Tensor | None = None,
 ) -> Tensor:
     """The weights by the operator `name` ("sparsemax", "fusedmax", "oscarmax"; the last two have a `lam`)."""
-    dim, mask = check_dim(dim), check_scores(scores, mask)
-    by_lam: tuple = ()
-    if lam is not None:
-        # Either a number, or a tensor of one lam for each row.
-        lam = parameter_rows("lam", lam, scores, dim)
-        by_lam = (0.0, lam) if isinstance(lam, Tensor) else (lam, None)
-    if isinstance(gamma, Tensor):
-        # The solvers take one gamma for all rows: here each row is divided by its own, and autograd sees it.
-        problem = scores.to(COMPUTE_DTYPES[scores.dtype])
-        problem = to_rows(problem if mask is None else problem.masked_fill(~mask, -math.inf), dim)
-        problem, problem_mask, scale = scaled(problem, parameter_rows("gamma", gamma, scores, dim)), None, 1.0
-    else:
-        problem, problem_mask, scale = to_rows(scores, dim), None if mask is None else to_rows(mask, dim), gamma
-    if is_compiling_a_transform():
-        weights = _solve_in_plain_operations(name, problem, problem_mask, scale, *by_lam)
-    else:
-        outputs = _apply(name, problem, problem_mask, scale, *by_lam)
-        weights = outputs if name == "sparsemax" else outputs[0]
-    return from_rows(weights.to(scores.dtype), scores.shape, dim)
+
+    def solve(problem, mask, gamma, offsets, lam=None):  # torch.compile of older PyTorch stops at annotations
+        by_lam = () if lam is None else (0.0, lam) if isinstance(lam, Tensor) else (lam, None)
+        if is_compiling_a_transform():
+            return _solve_in_plain_operations(name, problem, mask, gamma, *by_lam, offsets=offsets)
+        outputs = _apply(name, problem, mask, gamma, *by_lam, offsets)
+        return outputs if name == "sparsemax" else outputs[0]
+
+    parameters = {} if lam is None else {"lam": lam}
+    return solve_problems(solve, scores, mask, dim, gamma, offsets, **parameters)
 
 
 def _apply(name: str, *arguments: Any) -> Any:
@@ -94,32 +74,35 @@ class _Solution(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
-        ctx.name, scores, mask, ctx.gamma, *lam = inputs
+        ctx.name, scores, mask, ctx.gamma, *lam, offsets = inputs
         weights, blocks = (output, output) if isinstance(output, Tensor) else output
         if blocks is not weights:
             ctx.mark_non_differentiable(blocks)
         for_lam = (weights, scores, mask) if lam and lam[1] is not None else ()
-        ctx.save_for_backward(blocks, *for_lam)
-        ctx.save_for_forward(blocks, *for_lam)
+        ctx.save_for_backward(blocks, offsets, *for_lam)
+        ctx.save_for_forward(blocks, offsets, *for_lam)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple:  # type: ignore[override]
-        blocks, *for_lam = ctx.saved_tensors
-        gradient = _apply("jacobian", upstream, blocks.detach(), ctx.gamma)
+        blocks, offsets, *for_lam = ctx.saved_tensors
+        gradient = _apply("jacobian", upstream, blocks.detach(), ctx.gamma, offsets)
         if ctx.name == "sparsemax":
-            return None, gradient, None, None
+            return None, gradient, None, None, None
         lam_gradient = None
         if for_lam:
-            lam_gradient = -ctx.gamma * (gradient * _penalty_gradient(ctx.name, *for_lam)).sum(-1, keepdim=True)
-        return None, gradient, None, None, None, lam_gradient
+            penalty_gradient = _penalty_gradient(ctx.name, *for_lam, offsets)
+            lam_gradient = -ctx.gamma * Rows(offsets, upstream.size(-1)).sum(gradient * penalty_gradient)
+        return None, gradient, None, None, None, lam_gradient, None
 
     @nestable
     def jvp(ctx: Any, saved: list, _: Any, scores: Tensor, *tangents: Any) -> Any:
-        blocks, *for_lam = saved
+        blocks, offsets, *for_lam = saved
         change = scores
         if for_lam:
-            change = change - ctx.gamma * tangents[-1] * _penalty_gradient(ctx.name, *for_lam)
-        weights = _apply("jacobian", change, blocks, ctx.gamma)
+            *_, lam, _ = tangents
+            lam = Rows(offsets, scores.size(-1)).spread(lam)
+            change = change - ctx.gamma * lam * _penalty_gradient(ctx.name, *for_lam, offsets)
+        weights = _apply("jacobian", change, blocks, ctx.gamma, offsets)
         return weights if ctx.name == "sparsemax" else (weights, None)
 
     @staticmethod
@@ -131,22 +114,24 @@ class _Jacobian(torch.autograd.Function):
     """The Jacobian by the scores times a vector. Being linear and symmetric, it is its own derivative."""
 
     @staticmethod
-    def forward(vector: Tensor, blocks: Tensor, gamma: float) -> Tensor:
-        return OPERATORS["jacobian"](vector, blocks, gamma)
+    def forward(vector: Tensor, blocks: Tensor, gamma: float, offsets: Tensor | None) -> Tensor:
+        return OPERATORS["jacobian"](vector, blocks, gamma, offsets)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        _, blocks, ctx.gamma = inputs
-        ctx.save_for_backward(blocks)
-        ctx.save_for_forward(blocks)
+        _, blocks, ctx.gamma, offsets = inputs
+        ctx.save_for_backward(blocks, offsets)
+        ctx.save_for_forward(blocks, offsets)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple:  # type: ignore[override]
-        return _apply("jacobian", upstream, ctx.saved_tensors[0], ctx.gamma), None, None
+        blocks, offsets = ctx.saved_tensors
+        return _apply("jacobian", upstream, blocks, ctx.gamma, offsets), None, None, None
 
     @nestable
     def jvp(ctx: Any, saved: list, vector: Tensor, *_: Any) -> Tensor:
-        return _apply("jacobian", vector, saved[0], ctx.gamma)
+        blocks, offsets = saved
+        return _apply("jacobian", vector, blocks, ctx.gamma, offsets)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple:
@@ -183,112 +168,49 @@ class _EagerJacobian(torch.autograd.Function):
 
 
 def _solve_in_plain_operations(
-    name: str, scores: Tensor, mask: Tensor | None, gamma: float, lam: float | None = None, lams: Tensor | None = None
+    name: str,
+    scores: Tensor,
+    mask: Tensor | None,
+    gamma: float,
+    lam: float | None = None,
+    lams: Tensor | None = None,
+    offsets: Tensor | None = None,
 ) -> Tensor:
     """The weights, as a linear function of the scores and the `lams`, with the Jacobian as it is near them."""
     by_lam = () if lam is None else (lam, None if lams is None else lams.detach())
-    output = OPERATORS[name](scores.detach(), mask, gamma, *by_lam)
+    output = OPERATORS[name](scores.detach(), mask, gamma, *by_lam, offsets)
     weights, blocks = (output, output) if isinstance(output, Tensor) else output
+    num_entries = scores.size(-1)
+    rows = Rows(offsets, num_entries)
     change = scores - scores.detach()
     if lams is not None:
-        change = change - gamma * (lams - lams.detach()) * _penalty_gradient(name, weights, scores, mask)
+        penalty_gradient = _penalty_gradient(name, weights, scores, mask, offsets)
+        change = change - gamma * rows.spread(lams - lams.detach()) * penalty_gradient
     supported = blocks != 0
     change = change.where(supported, 0)
-    mean = change.sum(-1, keepdim=True) / supported.sum(-1, keepdim=True).clamp(min=1)
+    mean = rows.spread(rows.sum(change) / rows.sum(supported.to(change.dtype)).clamp(min=1))
     if not blocks.is_floating_point():
         places = blocks.clamp(min=0).long()
-        none = change.new_zeros(scores.size(0), 2 * scores.size(1) + 2)  # as far as the GPU's kernels number blocks
+        size = 2 * num_entries + 2  # as far as the GPU's kernels number blocks
+        if offsets is not None:  # each row has its own numbers
+            places = places + 2 * rows.spread(offsets[:-1] + torch.arange(offsets.numel() - 1, device=scores.device))
+            size = 2 * (num_entries + offsets.numel())
+        none = change.new_zeros(scores.size(0), size)
         sizes = none.scatter_add(-1, places, supported.to(change.dtype))
         change = (none.scatter_add(-1, places, change) / sizes.clamp(min=1)).gather(-1, places)
     return weights + ((change - mean) / gamma).where(supported, 0)
 
 
-def _penalty_gradient(name: str, weights: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
-    return PENALTY_GRADIENTS[name](weights.detach(), included_positions(scores.detach(), mask))
+def _penalty_gradient(
+    name: str, weights: Tensor, scores: Tensor, mask: Tensor | None, offsets: Tensor | None
+) -> Tensor:
+    included = included_positions(scores.detach(), mask)
+    return PENALTY_GRADIENTS[name](weights.detach(), included, Rows(offsets, scores.size(-1)))
 
 
-# The library of PyTorch operators.
-
-_library = torch.library.Library("regattn_allennlp", "DEF")
-_library.define("sparsemax(Tensor scores, Tensor? mask, float gamma) -> Tensor")
-_library.define("fusedmax(Tensor scores, Tensor? mask, float gamma, float lam, Tensor? lams) -> (Tensor, Tensor)")
-_library.define("oscarmax(Tensor scores, Tensor? mask, float gamma, float lam, Tensor? lams) -> (Tensor, Tensor)")
-_library.define("jacobian(Tensor vector, Tensor blocks, float gamma) -> Tensor")
-
-
-def _kernels(rows: Tensor) -> ModuleType:
-    """The row solvers for the device of `rows`. Imported when first needed: compilers take long to import."""
-    if rows.is_cuda:
-        try:
-            from regattn_allennlp.operators.kernels import gpu
-        except ImportError:  # there is no Triton for this platform
-            pass
-        else:
-            if rows.size(1) <= gpu.MAX_LENGTH:
-                return gpu
-    from regattn_allennlp.operators.kernels import cpu  # serves every other device too, by way of a copy
-
-    return cpu
-
-
-def _sparsemax(scores: Tensor, mask: Tensor | None, gamma: float) -> Tensor:
-    return _kernels(scores).sparsemax_rows(scores, mask, gamma)
-
-
-def _fusedmax(
-    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    return _kernels(scores).fusedmax_rows(scores, mask, gamma, lam, None if lams is None else lams.flatten())
-
-
-def _oscarmax(
-    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    return _kernels(scores).oscarmax_rows(scores, mask, gamma, lam, None if lams is None else lams.flatten())
-
-
-def _jacobian(vector: Tensor, blocks: Tensor, gamma: float) -> Tensor:
-    vector = vector.contiguous()
-    if blocks.is_floating_point():
-        return _kernels(vector).support_jacobian_rows(vector, blocks, gamma)
-    return _kernels(vector).block_jacobian_rows(vector, blocks, gamma)
-
-
-IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
-    "sparsemax": _sparsemax,
-    "fusedmax": _fusedmax,
-    "oscarmax": _oscarmax,
-    "jacobian": _jacobian,
-}
-
-
-def _fake_like_first(first: Tensor, *_: Any) -> Tensor:
-    return first.new_empty(first.shape)
-
-
-def _fake_weights_and_blocks(scores: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return scores.new_empty(scores.shape), scores.new_empty(scores.shape, dtype=torch.int32)
-
-
-def _register(name: str, fake: Callable, setup_context: Callable, backward: Callable) -> None:
+def _register(name: str, setup_context: Callable, backward: Callable) -> None:
     qualified_name = f"regattn_allennlp::{name}"
-    _library.impl(name, IMPLEMENTATIONS[name], "CompositeExplicitAutograd")
-    torch.library.register_fake(qualified_name, fake, lib=_library)
-    torch.library.register_autograd(qualified_name, backward, setup_context=setup_context, lib=_library)
-
-    def over_batch(info: Any, in_dims: tuple, *arguments: Any) -> tuple:
-        return apply_to_all_rows(OPERATORS[name], info, in_dims, arguments)
-
-    torch.library.register_vmap(qualified_name, over_batch, lib=_library)
-
-
-def _plain_solver(name: str) -> Callable:
-    def solver(*arguments: Any) -> Any:
-        from regattn_allennlp.operators.kernels import plain
-
-        return getattr(plain, f"{name}_rows")(*arguments)
-
-    return solver
+    torch.library.register_autograd(qualified_name, backward, setup_context=setup_context, lib=library)
 
 
 def _setup(name: str) -> Callable:
@@ -299,12 +221,6 @@ def _backward(ctx: Any, *upstream: Tensor) -> tuple:
     return _Solution.backward(ctx, *upstream)[1:]  # without the name
 
 
-_register("sparsemax", _fake_like_first, _setup("sparsemax"), _backward)
-_register("fusedmax", _fake_weights_and_blocks, _setup("fusedmax"), _backward)
-_register("oscarmax", _fake_weights_and_blocks, _setup("oscarmax"), _backward)
-_register("jacobian", _fake_like_first, _Jacobian.setup_context, _Jacobian.backward)
-
 for _name in ("sparsemax", "fusedmax", "oscarmax"):
-    register_decomposition(_name, _plain_solver(_name))
-
-OPERATORS = {name: getattr(torch.ops.regattn_allennlp, name).default for name in IMPLEMENTATIONS}
+    _register(_name, _setup(_name), _backward)
+_register("jacobian", _Jacobian.setup_context, _Jacobian.backward)

@@ -260,7 +260,10 @@ class _SolutionOfEquations(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple:
-        return apply_to_all_rows(_SolutionOfEquations.apply, info, in_dims, arguments)
+        def solve(matrices: Tensor, right: Tensor, _: None) -> Tensor:
+            return _SolutionOfEquations.apply(matrices, right)
+
+        return apply_to_all_rows(solve, info, (*in_dims, None), (*arguments, None))
 
 
 def _weights(omega: _Omega, values: Tensor, parameters: tuple[Tensor, ...]) -> Tensor:

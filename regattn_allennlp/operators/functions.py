@@ -59,8 +59,15 @@ def nestable(jvp: Callable[..., Any]) -> Any:
 
 
 def batch_first(info: Any, in_dims: tuple, arguments: tuple) -> list:
-    """For a rule of vmap: the arguments, each tensor with the batch as its first dimension."""
-    return [
+    """
+    For a rule of vmap: the arguments, each tensor with the batch as its first dimension; but the last one, the offsets
+    of packed rows, as it is.
+    """
+    *in_dims, in_dim_of_offsets = in_dims  # type: ignore[assignment]
+    *arguments, offsets = arguments  # type: ignore[assignment]
+    if in_dim_of_offsets is not None:
+        raise ValueError("offsets must be the same for all of a batch of torch.vmap: in_dims must have None for them")
+    batched = [
         argument
         if not isinstance(argument, Tensor)
         else argument.expand(info.batch_size, *argument.shape)
@@ -68,18 +75,19 @@ def batch_first(info: Any, in_dims: tuple, arguments: tuple) -> list:
         else argument.movedim(in_dim, 0)
         for argument, in_dim in zip(arguments, in_dims, strict=True)
     ]
+    return [*batched, offsets]
 
 
 def apply_to_all_rows(function: Callable[..., Any], info: Any, in_dims: tuple, arguments: tuple) -> tuple:
     """
-    The rule of vmap for a function of matrices whose rows are problems, and of what is not a tensor: the rows of all
-    matrices of the batch become those of one matrix.
+    The rule of vmap for a function of matrices of rows, dense or packed, of what is not a tensor, and of offsets: the
+    rows of all matrices of the batch become those of one matrix.
     """
+    *batched, offsets = batch_first(info, in_dims, arguments)
     matrices = [
-        argument.flatten(0, 1).contiguous() if isinstance(argument, Tensor) else argument
-        for argument in batch_first(info, in_dims, arguments)
+        argument.flatten(0, 1).contiguous() if isinstance(argument, Tensor) else argument for argument in batched
     ]
-    outputs = function(*matrices)
+    outputs = function(*matrices, offsets)
     if isinstance(outputs, Tensor):
         return outputs.unflatten(0, (info.batch_size, -1)), 0
     return tuple(output.unflatten(0, (info.batch_size, -1)) for output in outputs), (0,) * len(outputs)

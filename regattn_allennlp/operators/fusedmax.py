@@ -16,6 +16,7 @@ def fusedmax(
     dim: int = -1,
     gamma: float | Tensor = 1.0,
     lam: float | Tensor = 0.1,
+    offsets: Tensor | None = None,
 ) -> Tensor:
     """
     Sparse weights that are equal over whole segments (Niculae & Blondel 2017, arXiv 1705.07704, section 3.2): the
@@ -29,16 +30,17 @@ def fusedmax(
     Parameters and errors are those of `RegularizedMax` and its `forward`: `scores` of any floating-point dtype and
     any number of dimensions; `mask` of dtype bool, broadcastable to `scores`, false where the weight is 0; `dim` the
     dimension along which the weights sum to 1; `gamma` > 0, the regularization; `lam` >= 0, how strongly neighbours
-    are drawn together: at 0 this is `sparsemax`, and as it grows the weights become uniform. Both may be tensors that
-    broadcast to `scores` with size 1 at `dim`, one for each row or head, and may require gradients.
+    are drawn together: at 0 this is `sparsemax`, and as it grows the weights become uniform; `offsets` where packed
+    rows begin. Gamma and lam may be tensors that broadcast to `scores` with size 1 at `dim`, one for each row or head,
+    and may require gradients.
 
     Returns the weights in the shape and dtype of `scores`.
     """
     gamma = check_gamma(gamma)
     lam = check_lam(lam)
     if not isinstance(lam, Tensor) and lam == 0:
-        return sparsemax(scores, mask, dim, gamma)
-    return solve_block_operator("fusedmax", scores, mask, dim, gamma, lam)
+        return sparsemax(scores, mask, dim, gamma, offsets)
+    return solve_block_operator("fusedmax", scores, mask, dim, gamma, lam, offsets)
 
 
 @RegularizedMax.register("fusedmax")
@@ -47,5 +49,5 @@ class Fusedmax(PenalizedMax):
 
     penalty = staticmethod(total_variation)
 
-    def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
-        return fusedmax(scores, mask, self.dim, self.gamma, self.lam)
+    def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        return fusedmax(scores, mask, self.dim, self.gamma, self.lam, offsets)

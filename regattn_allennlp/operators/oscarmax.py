@@ -16,6 +16,7 @@ def oscarmax(
     dim: int = -1,
     gamma: float | Tensor = 1.0,
     lam: float | Tensor = 0.1,
+    offsets: Tensor | None = None,
 ) -> Tensor:
     """
     Sparse weights that are equal over groups, contiguous or not (Niculae & Blondel 2017, arXiv 1705.07704, section
@@ -30,16 +31,17 @@ def oscarmax(
     Parameters and errors are those of `RegularizedMax` and its `forward`: `scores` of any floating-point dtype and
     any number of dimensions; `mask` of dtype bool, broadcastable to `scores`, false where the weight is 0; `dim` the
     dimension along which the weights sum to 1; `gamma` > 0, the regularization; `lam` >= 0, how strongly weights are
-    drawn together: at 0 this is `sparsemax`, and as it grows the weights become uniform. Both may be tensors that
-    broadcast to `scores` with size 1 at `dim`, one for each row or head, and may require gradients.
+    drawn together: at 0 this is `sparsemax`, and as it grows the weights become uniform; `offsets` where packed
+    rows begin. Gamma and lam may be tensors that broadcast to `scores` with size 1 at `dim`, one for each row or head,
+    and may require gradients.
 
     Returns the weights in the shape and dtype of `scores`.
     """
     gamma = check_gamma(gamma)
     lam = check_lam(lam)
     if not isinstance(lam, Tensor) and lam == 0:
-        return sparsemax(scores, mask, dim, gamma)
-    return solve_block_operator("oscarmax", scores, mask, dim, gamma, lam)
+        return sparsemax(scores, mask, dim, gamma, offsets)
+    return solve_block_operator("oscarmax", scores, mask, dim, gamma, lam, offsets)
 
 
 @RegularizedMax.register("oscarmax")
@@ -48,5 +50,5 @@ class Oscarmax(PenalizedMax):
 
     penalty = staticmethod(pairwise_maxima)
 
-    def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
-        return oscarmax(scores, mask, self.dim, self.gamma, self.lam)
+    def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        return oscarmax(scores, mask, self.dim, self.gamma, self.lam, offsets)

@@ -1,7 +1,7 @@
 from torch import Tensor
 
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import check_lam, included_positions
+from regattn_allennlp.operators.rows import Rows, check_lam, included_positions, sum_of_rows
 
 
 class PenalizedMax(RegularizedMax):
@@ -42,16 +42,18 @@ class PenalizedMax(RegularizedMax):
         self.replace_regularization("lam", check_lam(lam))
 
     @staticmethod
-    def penalty(weights: Tensor, included: Tensor) -> Tensor:
-        """R of the weights along the last dimension, over the `included` positions."""
+    def penalty(weights: Tensor, included: Tensor, rows: Rows) -> Tensor:
+        """R of the `rows` of weights along the last dimension, over the `included` positions."""
         raise NotImplementedError
 
-    def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
-        lam = self.by_row(self.lam, weights)
+    def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        lam = self.by_row(self.lam, weights, offsets)
         computed = weights.to(self.compute_dtype(weights))
-        omega = computed.square().sum(self.dim) / 2 + lam * self.omega_slope(computed, mask)
-        return omega.to(weights.dtype)
+        squares = sum_of_rows(computed.square(), self.dim, offsets)
+        return (squares / 2 + lam * self.omega_slope(computed, mask, offsets)).to(weights.dtype)
 
-    def omega_slope(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+    def omega_slope(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         included = included_positions(weights, mask)
-        return self.penalty(weights.movedim(self.dim, -1), included.movedim(self.dim, -1))
+        rows = Rows(offsets, weights.size(self.dim))
+        penalty = self.penalty(weights.movedim(self.dim, -1), included.movedim(self.dim, -1), rows)
+        return penalty.squeeze(-1) if offsets is None else penalty.movedim(-1, self.dim)

@@ -3,41 +3,46 @@
 import torch
 from torch import Tensor
 
+from regattn_allennlp.operators.rows import Rows
 
-def total_variation(weights: Tensor, included: Tensor) -> Tensor:
+
+def total_variation(weights: Tensor, included: Tensor, rows: Rows) -> Tensor:
     """
-    sum_i |p[i + 1] - p[i]|, neighbours being those with no other `included` position between them.
+    sum_i |p[i + 1] - p[i]| of the `rows`, neighbours being those with no other `included` position between them.
     """
-    order, both_included = _neighbours(included)
-    return (weights.gather(-1, order).diff(dim=-1).abs() * both_included).sum(-1)
+    order, are_neighbours = _neighbours(included, rows)
+    steps = weights.gather(-1, order).diff(dim=-1).abs() * are_neighbours
+    return rows.sum(torch.zeros_like(weights).scatter(-1, order[..., 1:], steps))
 
 
-def total_variation_gradient(weights: Tensor, included: Tensor) -> Tensor:
+def total_variation_gradient(weights: Tensor, included: Tensor, rows: Rows) -> Tensor:
     """The subgradient of `total_variation` in which the sign of 0 is 0."""
-    order, both_included = _neighbours(included)
-    rises = weights.gather(-1, order).diff(dim=-1).sign() * both_included
+    order, are_neighbours = _neighbours(included, rows)
+    rises = weights.gather(-1, order).diff(dim=-1).sign() * are_neighbours
     return torch.zeros_like(weights).scatter(-1, order, -torch.nn.functional.pad(rises, (1, 1)).diff(dim=-1))
 
 
-def _neighbours(included: Tensor) -> tuple[Tensor, Tensor]:
-    """The order that brings the included positions to the front, and which of its steps are between two of them."""
+def _neighbours(included: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+    """The order that brings the included positions to the front, and which of its steps are between two of a row."""
     order = included.logical_not().to(torch.uint8).argsort(dim=-1, stable=True)
-    return order, included.gather(-1, order)[..., 1:]
+    are_neighbours = included.gather(-1, order)[..., 1:]
+    if rows.offsets is not None:
+        are_neighbours = are_neighbours & (rows.numbers[order].diff(dim=-1) == 0)
+    return order, are_neighbours
 
 
-def pairwise_maxima(weights: Tensor, included: Tensor) -> Tensor:
-    """sum_{i < j} max(p_i, p_j) over the `included` positions."""
+def pairwise_maxima(weights: Tensor, included: Tensor, rows: Rows) -> Tensor:
+    """sum_{i < j} max(p_i, p_j) over the `included` positions of the `rows`."""
     # The k-th largest weight is the larger one of its pairs with all that come after it.
-    decreasing = weights.sort(dim=-1, descending=True).values
-    return (decreasing * _smaller_ones(included)).sum(-1)
+    return rows.sum(weights * pairwise_maxima_gradient(weights.detach(), included, rows))
 
 
-def pairwise_maxima_gradient(weights: Tensor, included: Tensor) -> Tensor:
+def pairwise_maxima_gradient(weights: Tensor, included: Tensor, rows: Rows) -> Tensor:
     """A subgradient of `pairwise_maxima`: of how many others a weight is the larger, equal ones in any order."""
     order = weights.argsort(dim=-1, descending=True)
-    return torch.zeros_like(weights).scatter(-1, order, _smaller_ones(included).to(weights.dtype))
-
-
-def _smaller_ones(included: Tensor) -> Tensor:
-    ranks = torch.arange(1, included.size(-1) + 1, device=included.device)
-    return (included.sum(-1, keepdim=True) - ranks).clamp(min=0)
+    ranks = torch.arange(1, weights.size(-1) + 1, device=weights.device)
+    if rows.offsets is not None:
+        order = order.gather(-1, rows.numbers[order].argsort(dim=-1, stable=True))
+        ranks = ranks - rows.offsets[:-1].index_select(-1, rows.numbers)
+    num_smaller = (rows.spread(rows.sum(included.to(torch.int64))) - ranks).clamp(min=0)  # type: ignore[operator]
+    return torch.zeros_like(weights).scatter(-1, order, num_smaller.to(weights.dtype))

@@ -20,8 +20,11 @@ from regattn_allennlp.operators.rows import (
     COMPUTE_DTYPES,
     check_dim,
     check_gamma,
+    check_offsets,
     expand_parameter,
     included_positions,
+    spread_to_entries,
+    sum_of_rows,
 )
 
 Instance = TypeVar("Instance", bound="RegularizedMax")
@@ -213,7 +216,7 @@ class RegularizedMax(torch.nn.Module):
         """ "gamma", and the `shape_parameter` if there is one."""
         return ["gamma"] if self.shape_parameter is None else ["gamma", self.shape_parameter]
 
-    def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         """
         The weights Pi_Omega(scores), in the shape and dtype of `scores`.
 
@@ -225,48 +228,59 @@ class RegularizedMax(torch.nn.Module):
             dtype bool, broadcastable to `scores`; false takes a position out of the problem: its weight and its
             gradient are exactly 0. A score of -inf does the same. A row with nothing left gets all zeros; NaN or +inf
             in a row makes that row's weights NaN, and no other row's.
+        offsets : Tensor, optional
+            Shape (num_rows + 1,), int64: there are rows of any lengths, one after another, along `dim` of the scores;
+            row r is from offsets[r] to offsets[r + 1], and each sums to 1. The first is 0, the last the number of
+            entries, and no row is shorter than 0. (CSR calls them row pointers; they are those of PyTorch's jagged
+            nested tensors, too, and a jagged `scores` needs none.) gamma and the like, as tensors, have one number for
+            each row at `dim`; so has the `value`.
 
         # Raises
 
-        TypeError for scores that are not floating point and for a mask that is not bool; ValueError for a mask that
-        does not broadcast.
+        TypeError for scores that are not floating point, a mask that is not bool and offsets that are not integers;
+        ValueError for a mask that does not broadcast and for other offsets (on a GPU their numbers are not looked at).
         """
         raise NotImplementedError
 
-    def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+    def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         """
-        The regularizer Omega of points of the simplex, along `dim`, which the result does not have. `mask` is as in
-        `forward`; `weights` are 0 where it is false.
+        The regularizer Omega of points of the simplex, along `dim`, which the result does not have; of packed rows it
+        has their number there. `mask` and `offsets` are as in `forward`; `weights` are 0 where the mask is false.
         """
         raise NotImplementedError
 
-    def omega_slope(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+    def omega_slope(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         """The derivative of `omega` by the `shape_parameter`, at fixed weights. Only for operators that have one."""
         raise NotImplementedError
 
     @overridable
-    def value(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    def value(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         """
-        max_Omega(scores), along `dim`, which the result does not have. Its gradient is `forward(scores, mask)`.
-        A row with nothing in the problem has value 0, so that it adds nothing to a sum.
+        max_Omega(scores), along `dim`, which the result does not have; of packed rows it has their number there. Its
+        gradient is `forward(scores, mask, offsets)`. A row with nothing in the problem has value 0, so that it adds
+        nothing to a sum.
         """
+        offsets = check_offsets(offsets, scores, self.dim)
+        packed = () if offsets is None else (offsets,)  # operators of one's own need not know of packed rows
         included = included_positions(scores, mask)
         computed_scores = scores.to(self.compute_dtype(scores))
-        weights = self(computed_scores, mask)
-        omega = self.omega(weights, included)
+        weights = self(computed_scores, mask, *packed)
+        omega = self.omega(weights, included, *packed)
         present_scores = computed_scores.masked_fill(~included, 0.0)
         if is_compiling_a_transform():
-            value = (weights * present_scores).sum(self.dim) - self.by_row(self.gamma, scores) * omega
+            linear = sum_of_rows(weights * present_scores, self.dim, offsets)
+            value = linear - self.by_row(self.gamma, scores, offsets) * omega
             return value.to(scores.dtype)
         # Each parameter and the derivative of the value by it, per row (the envelope theorem): -omega by gamma.
-        gamma, gamma_slope = self.by_row(self.gamma, scores), -omega
+        gamma, gamma_slope = self.by_row(self.gamma, scores, offsets), -omega
         shape, shape_slope = None, None
         if self.shape_parameter is not None and isinstance(self.get_regularization(self.shape_parameter), Tensor):
-            shape = self.by_row(self.get_regularization(self.shape_parameter), scores)
-            shape_slope = -(gamma * self.omega_slope(weights, included))
+            shape = self.by_row(self.get_regularization(self.shape_parameter), scores, offsets)
+            shape_slope = -(gamma * self.omega_slope(weights, included, *packed))
         function = _Value if torch.compiler.is_compiling() else _ValueInForwardMode
         dim = self.dim if self.dim < 0 else self.dim - scores.dim()
-        return function.apply(present_scores, gamma, shape, weights, gamma_slope, shape_slope, dim).to(scores.dtype)
+        arguments = present_scores, gamma, shape, weights, gamma_slope, shape_slope, dim, offsets
+        return function.apply(*arguments).to(scores.dtype)
 
     def compute_dtype(self, tensor: Tensor) -> torch.dtype:
         """What values are computed in: like the weights, but in what is wide enough for the regularization, too."""
@@ -275,10 +289,17 @@ class RegularizedMax(torch.nn.Module):
         is_wide = any(not isinstance(number, Tensor) and number > torch.finfo(dtype).max for number in numbers)
         return torch.float64 if is_wide else dtype
 
-    def by_row(self, parameter: float | Tensor, scores: Tensor) -> float | Tensor:
+    def by_row(self, parameter: float | Tensor, scores: Tensor, offsets: Tensor | None = None) -> float | Tensor:
         """A parameter, a tensor in the shape of a value of `scores`."""
-        expanded = expand_parameter("parameter", parameter, scores, self.dim)
-        return expanded.squeeze(self.dim) if isinstance(expanded, Tensor) else expanded
+        expanded = expand_parameter("parameter", parameter, scores, self.dim, offsets)
+        return expanded.squeeze(self.dim) if isinstance(expanded, Tensor) and offsets is None else expanded
+
+    def by_entry(self, parameter: float | Tensor, scores: Tensor, offsets: Tensor | None = None) -> float | Tensor:
+        """A parameter, a tensor in a shape that broadcasts to `scores`."""
+        of_rows = self.by_row(parameter, scores, offsets)
+        if not isinstance(of_rows, Tensor):
+            return of_rows
+        return spread_to_entries(of_rows, self.dim, scores.size(self.dim), offsets)
 
     @classmethod
     def register(cls, name: str) -> Callable[[Subclass], Subclass]:
@@ -331,26 +352,24 @@ class _Value(torch.autograd.Function):
         gamma_slope: Tensor,
         shape_slope: Tensor | None,
         dim: int,
+        offsets: Tensor | None,
     ) -> Tensor:
-        return (weights * scores).sum(dim) + gamma * gamma_slope
+        return sum_of_rows(weights * scores, dim, offsets) + gamma * gamma_slope
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        *_, weights, gamma_slope, shape_slope, ctx.dim = inputs
-        ctx.save_for_backward(weights, gamma_slope, shape_slope)
-        ctx.save_for_forward(weights, gamma_slope, shape_slope)
+        *_, weights, gamma_slope, shape_slope, ctx.dim, offsets = inputs
+        ctx.save_for_backward(weights, gamma_slope, shape_slope, offsets)
+        ctx.save_for_forward(weights, gamma_slope, shape_slope, offsets)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple:  # type: ignore[override]
-        weights, gamma_slope, shape_slope = ctx.saved_tensors
+        weights, gamma_slope, shape_slope, offsets = ctx.saved_tensors
         return (
-            upstream.unsqueeze(ctx.dim) * weights,
+            spread_to_entries(upstream, ctx.dim, weights.size(ctx.dim), offsets) * weights,
             upstream * gamma_slope if ctx.needs_input_grad[1] else None,
             upstream * shape_slope if ctx.needs_input_grad[2] else None,
-            None,
-            None,
-            None,
-            None,
+            *[None] * 5,
         )
 
     @staticmethod
@@ -363,8 +382,8 @@ class _ValueInForwardMode(_Value):
 
     @nestable
     def jvp(ctx: Any, saved: list, scores: Any, gamma: Any, shape: Any, *_: Any) -> Tensor:
-        weights, gamma_slope, shape_slope = saved
-        change = (weights * scores).sum(ctx.dim)
+        weights, gamma_slope, shape_slope, offsets = saved
+        change = sum_of_rows(weights * scores, ctx.dim, offsets)
         if gamma is not None:
             change = change + gamma * gamma_slope
         if shape is not None:

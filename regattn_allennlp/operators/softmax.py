@@ -12,11 +12,18 @@ from regattn_allennlp.operators.rows import (
     check_scores,
     expand_parameter,
     scaled,
+    sum_of_rows,
 )
 
 
 @overridable
-def softmax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: float | Tensor = 1.0) -> Tensor:
+def softmax(
+    scores: Tensor,
+    mask: Tensor | None = None,
+    dim: int = -1,
+    gamma: float | Tensor = 1.0,
+    offsets: Tensor | None = None,
+) -> Tensor:
     """
     softmax(x / gamma): the solution of
 
@@ -24,11 +31,17 @@ def softmax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: fl
 
     Every weight is above 0. Parameters and errors are those of `RegularizedMax` and its `forward`: `scores` of any
     floating-point dtype and any number of dimensions; `mask` of dtype bool, broadcastable to `scores`, false where
-    the weight is 0; `dim` the dimension along which the weights sum to 1; `gamma` > 0, the temperature.
+    the weight is 0; `dim` the dimension along which the weights sum to 1; `gamma` > 0, the temperature; `offsets` where
+    packed rows begin.
 
     Returns the weights in the shape and dtype of `scores`.
     """
     gamma = check_gamma(gamma)
+    if offsets is not None:
+        # For any dense row PyTorch has a softmax. To the solver of entmax, packed or not is the same.
+        from regattn_allennlp.operators.entmax import entmax
+
+        return entmax(scores, mask, dim, gamma, 1.0, offsets)
     dim, mask = check_dim(dim), check_scores(scores, mask)
     values = scores.to(COMPUTE_DTYPES[scores.dtype])
     if mask is not None:
@@ -48,9 +61,9 @@ class Softmax(RegularizedMax):
     gamma * logsumexp(x / gamma).
     """
 
-    def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
-        return softmax(scores, mask, self.dim, self.gamma)
+    def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        return softmax(scores, mask, self.dim, self.gamma, offsets)
 
-    def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+    def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         # The slope at 0 is infinite, which times a change of 0 would be NaN.
-        return (weights * weights.where(weights != 0, 1.0).log()).sum(self.dim)
+        return sum_of_rows(weights * weights.where(weights != 0, 1.0).log(), self.dim, offsets)

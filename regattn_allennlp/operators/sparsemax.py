@@ -3,11 +3,17 @@ from torch import Tensor
 from regattn_allennlp.operators.block_operators import solve_block_operator
 from regattn_allennlp.operators.functions import overridable
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import check_gamma
+from regattn_allennlp.operators.rows import check_gamma, sum_of_rows
 
 
 @overridable
-def sparsemax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: float | Tensor = 1.0) -> Tensor:
+def sparsemax(
+    scores: Tensor,
+    mask: Tensor | None = None,
+    dim: int = -1,
+    gamma: float | Tensor = 1.0,
+    offsets: Tensor | None = None,
+) -> Tensor:
     """
     Sparse attention weights (Martins & Astudillo 2016, arXiv 1602.02068): the solution of
 
@@ -17,20 +23,21 @@ def sparsemax(scores: Tensor, mask: Tensor | None = None, dim: int = -1, gamma: 
 
     Parameters and errors are those of `RegularizedMax` and its `forward`: `scores` of any floating-point dtype and
     any number of dimensions; `mask` of dtype bool, broadcastable to `scores`, false where the weight is 0; `dim` the
-    dimension along which the weights sum to 1; `gamma` > 0, the regularization.
+    dimension along which the weights sum to 1; `gamma` > 0, the regularization; `offsets` where packed rows
+    begin.
 
     Returns the weights in the shape and dtype of `scores`.
     """
     gamma = check_gamma(gamma)
-    return solve_block_operator("sparsemax", scores, mask, dim, gamma)
+    return solve_block_operator("sparsemax", scores, mask, dim, gamma, offsets=offsets)
 
 
 @RegularizedMax.register("sparsemax")
 class Sparsemax(RegularizedMax):
     """`sparsemax` as a module: Omega(p) = 1/2 ||p||^2."""
 
-    def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
-        return sparsemax(scores, mask, self.dim, self.gamma)
+    def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        return sparsemax(scores, mask, self.dim, self.gamma, offsets)
 
-    def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
-        return weights.square().sum(self.dim) / 2
+    def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        return sum_of_rows(weights.square(), self.dim, offsets) / 2

@@ -1,10 +1,13 @@
 """
 The row solvers on the CPU, compiled by numba. The compiled code is cached on disk, and runs without Python's lock.
 
-All of them work on v = (x - max x) / gamma in float64, and most only on the candidates: the scores so near the
-maximum that their weight may be above 0. Loops select rather than branch: the branches would be mispredicted often.
+All of them take the rows one after another in flat arrays, row r from starts[r] to starts[r + 1]. They work on
+v = (x - max x) / gamma in float64, and most only on the candidates: the scores so near the maximum that their weight
+may be above 0. Loops select rather than branch: the branches would be mispredicted often.
+Places in the flat arrays are unsigned, so that numba need not ask whether they count from the end.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from itertools import pairwise
@@ -28,67 +31,88 @@ DTYPES = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float
 SCORES_PER_THREAD = 2**20
 
 
+# Those that take steps to find the weights have more to do.
+SCORES_PER_THREAD_BY_STEPS = 2**15
+
+# How far from 1 a sum of weights, or what is to be 1 if it is so, may be: what their dtype cannot tell from that.
+TOLERANCES = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-14}
+
+# In float64 the exponential of anything lower is 0.
+LOWEST = -750.0
+
+# Of what divides, and of what is a product with it.
+LEAST_TOP, LARGEST_SHARE = 1e-300, 1e300
+
+# The rounding of a number, and more steps than halving needs to come that near.
+EPSILON, MOST_STEPS = 2.0**-52, 200
+
 # Numbers above this are as good as it, and products with them infinite.
 LARGEST_LAM = 1e290
 
 
 @compiled
-def _problem(scores, mask, row, buffer):
-    """The row's scores, -inf where they are not in the problem, as a row of a matrix: this and the row's number."""
-    if mask is None:
-        return scores, row
-    for position in range(scores.shape[1]):
-        buffer[0, position] = scores[row, position] if mask[row, position] else -np.inf
-    return buffer, 0
+def _longest(first_row, end_row, starts):
+    longest = 0
+    for row in range(first_row, end_row):
+        longest = max(longest, np.int64(starts[row + 1] - starts[row]))
+    return longest
 
 
 @compiled
-def _measure(problem, problem_row):
-    """The row's maximum, and whether it has a solution: it has none with NaN or +inf in it."""
+def _load(scores, mask, start, length, problem):
+    """
+    Copy the row's scores to `problem`, -inf where they are not in it. Returns their maximum, and whether the row has a
+    solution: it has none with NaN or +inf in it.
+    """
     num_unusable = 0
-    for position in range(problem.shape[1]):
-        num_unusable += 0 if problem[problem_row, position] < np.inf else 1
-    return np.float64(_maximum(problem, problem_row)), num_unusable == 0
+    for position in range(length):
+        score = np.float64(scores[start + position])
+        if mask is not None:
+            score = score if mask[start + position] else -np.inf
+        problem[position] = score
+        num_unusable += 0 if score < np.inf else 1
+    return _maximum(problem, length), num_unusable == 0
 
 
 @vectorized
-def _maximum(problem, problem_row):
-    maximum = problem[problem_row, 0]
-    for position in range(1, problem.shape[1]):
-        score = problem[problem_row, position]
+def _maximum(problem, length):
+    maximum = -np.inf
+    for position in range(length):
+        score = problem[position]
         maximum = score if score > maximum else maximum
     return maximum
 
 
 @compiled
-def _fail(problem, problem_row, weights, blocks, row):
+def _fail(problem, start, length, weights, blocks):
     """The answer for a row that has no solution: NaN at every position that is in the problem."""
-    for position in range(problem.shape[1]):
-        is_included = problem[problem_row, position] != -np.inf
-        weights[row, position] = np.nan if is_included else 0.0
+    for position in range(length):
+        is_included = problem[position] != -np.inf
+        weights[start + position] = np.nan if is_included else 0.0
         if blocks is not None:
-            blocks[row, position] = -1 if is_included else 0
+            blocks[start + position] = -1 if is_included else 0
 
 
 @compiled
-def _gather(problem, problem_row, row, maximum, gamma, bound, values, positions, ranks, weights):
+def _gather(problem, start, length, maximum, gamma, bound, values, positions, ranks, weights):
     """
     Copy the values (x - max x) / gamma that are above `bound` to the front of `values`, where they came from to
-    `positions`, and how many of the problem's scores stand before each to `ranks`; fill `weights` with 0. Returns how
-    many values there are, and how many scores the problem has.
+    `positions`, and how many of the problem's scores stand before each to `ranks`, if that is not None; fill `weights`
+    with 0. Returns how many values there are, and how many scores the problem has.
     """
     limit = maximum + gamma * bound
     limit -= 1e-9 * (abs(maximum) - gamma * bound)  # a few candidates too many do no harm, one too few does
     limit = max(limit, -1.7976931348623157e308)  # not -inf, which is not in the problem
     count = 0
     rank = 0
-    for position in range(problem.shape[1]):
-        score = problem[problem_row, position]
+    for position in range(length):
+        score = problem[position]
         values[count] = score - maximum
         positions[count] = position
-        ranks[count] = rank
-        weights[row, position] = 0.0
-        rank += score > -np.inf
+        weights[start + position] = 0.0
+        if ranks is not None:
+            ranks[count] = rank
+            rank += score > -np.inf
         count += score >= limit
     for k in range(count):
         value = values[k] / gamma
@@ -125,55 +149,51 @@ def _sum_above(values, count, threshold):
 
 
 @compiled
-def sparsemax_numpy(scores, mask, gamma, weights):
-    num_rows, length = scores.shape
-    buffer = np.empty((1, length), scores.dtype)
-    values = np.empty(length, np.float64)
-    for row in range(num_rows):
-        problem, problem_row = _problem(scores, mask, row, buffer)
-        maximum, has_solution = _measure(problem, problem_row)
+def sparsemax_numpy(first_row, end_row, starts, scores, mask, gamma, weights):
+    problem = np.empty(_longest(first_row, end_row, starts), np.float64)
+    for row in range(first_row, end_row):
+        start, length = starts[row], starts[row + 1] - starts[row]
+        maximum, has_solution = _load(scores, mask, start, length, problem)
         if not has_solution:
-            _fail(problem, problem_row, weights, None, row)
+            _fail(problem, start, length, weights, None)
             continue
         if maximum == -np.inf:
-            weights[row, :] = 0.0
+            weights[start : start + length] = 0.0
             continue
         for position in range(length):
-            value = (problem[problem_row, position] - maximum) / gamma
-            values[position] = value if value > -2.0 else -2.0  # the weight of a value down there is 0
-        threshold = _simplex_threshold(values, length)
+            value = (problem[position] - maximum) / gamma
+            problem[position] = value if value > -2.0 else -2.0  # the weight of a value down there is 0
+        threshold = _simplex_threshold(problem, length)
         for position in range(length):
-            value = values[position] - threshold
-            weights[row, position] = value if value > 0.0 else 0.0
+            value = problem[position] - threshold
+            weights[start + position] = value if value > 0.0 else 0.0
 
 
 @compiled
-def fusedmax_numpy(scores, mask, gamma, lams, weights, blocks):
-    num_rows, length = scores.shape
-    buffer = np.empty((1, length), scores.dtype)
-    values = np.empty(length + 1, np.float64)
-    positions = np.empty(length + 1, np.int64)
-    ranks = np.empty(length + 1, np.int64)
-    run_starts = np.empty(length + 1, np.int64)
-    first = np.empty(length + 1, np.int64)
-    lower = np.empty(length, np.float64)
-    upper = np.empty(length, np.float64)
-    knots = np.empty((3, 2 * length), np.float64)
-    blocks[:] = 0
-    for row in range(num_rows):
+def fusedmax_numpy(first_row, end_row, starts, scores, mask, gamma, lams, weights, blocks):
+    longest = _longest(first_row, end_row, starts)
+    problem = np.empty(longest, np.float64)
+    values = np.empty(longest + 1, np.float64)
+    positions = np.empty(longest + 1, np.uint64)
+    ranks = np.empty(longest + 1, np.int64)
+    run_starts = np.empty(longest + 1, np.int64)
+    first = np.empty(longest + 1, np.int64)
+    lower = np.empty(longest, np.float64)
+    upper = np.empty(longest, np.float64)
+    knots = np.empty((3, 2 * longest), np.float64)
+    for row in range(first_row, end_row):
+        start, length = starts[row], starts[row + 1] - starts[row]
         lam = lams[row if lams.size > 1 else 0]
-        problem, problem_row = _problem(scores, mask, row, buffer)
-        maximum, has_solution = _measure(problem, problem_row)
+        maximum, has_solution = _load(scores, mask, start, length, problem)
         if not has_solution or not 0.0 <= lam < np.inf:
-            _fail(problem, problem_row, weights, blocks, row)
+            _fail(problem, start, length, weights, blocks)
             continue
+        blocks[start : start + length] = 0
         lam = min(lam, LARGEST_LAM)
         # A score below this bound has weight 0, and no weight changes if it is lowered to minus infinity: the runs
         # between such scores are problems of their own. The lowered neighbours pull a run's ends down, by lam each.
         bound = -1.0 - 4.0 * lam
-        count, num_included = _gather(
-            problem, problem_row, row, maximum, gamma, bound, values, positions, ranks, weights
-        )
+        count, num_included = _gather(problem, start, length, maximum, gamma, bound, values, positions, ranks, weights)
         if count == 0:
             continue
         ranks[count] = -1  # follows none
@@ -192,11 +212,11 @@ def fusedmax_numpy(scores, mask, gamma, lams, weights, blocks):
         run_starts[num_runs] = count
         if num_runs < count and lam > 0.0:  # at 0 even equal neighbours are not drawn together
             for run in range(num_runs):
-                start, end = run_starts[run], run_starts[run + 1]
-                if end == start + 2:
-                    _fuse_two(values, start, lam, first)
-                elif end > start + 2:
-                    _fuse(values, start, end, lam, first, lower, upper, knots)
+                run_start, run_end = run_starts[run], run_starts[run + 1]
+                if run_end == run_start + 2:
+                    _fuse_two(values, run_start, lam, first)
+                elif run_end > run_start + 2:
+                    _fuse(values, run_start, run_end, lam, first, lower, upper, knots)
         highest = values[0]
         for k in range(1, count):
             highest = values[k] if values[k] > highest else highest
@@ -205,8 +225,8 @@ def fusedmax_numpy(scores, mask, gamma, lams, weights, blocks):
         threshold = _simplex_threshold(values, count)
         for k in range(count):
             value = values[k] - threshold
-            weights[row, positions[k]] = value if value > 0.0 else 0.0
-            blocks[row, positions[k]] = first[k] + 1 if value > 0.0 else 0
+            weights[start + positions[k]] = value if value > 0.0 else 0.0
+            blocks[start + positions[k]] = first[k] + 1 if value > 0.0 else 0
 
 
 @compiled
@@ -294,77 +314,88 @@ def _fuse(values, start, end, lam, first, lower, upper, knots):
         block_end = k
 
 
-def oscarmax_numpy(scores, mask, gamma, lams, weights, blocks):
-    negatives = np.negative(scores, out=_empty_like(scores))
+def oscarmax_numpy(first_row, end_row, starts, negatives, scores, mask, gamma, lams, weights, blocks):
+    rows = slice(starts[first_row], starts[end_row])
+    np.negative(scores[rows], out=negatives[rows])
     if mask is not None:
-        np.copyto(negatives, np.inf, where=~mask)
-    negatives.sort(axis=1)  # numpy's sort is vectorized, which none compiled here is
-    _oscarmax_of_sorted(negatives, scores, mask, gamma, lams, weights, blocks)
+        np.copyto(negatives[rows], np.inf, where=~mask[rows])
+    lengths = np.diff(starts[first_row : end_row + 1]).astype(np.int64)
+    if lengths.min() == lengths.max() > 0:
+        negatives[rows].reshape(-1, lengths[0]).sort(axis=1)  # numpy's is vectorized, which none compiled here is
+    else:
+        _sort_rows(first_row, end_row, starts, negatives)
+    _oscarmax_of_sorted(first_row, end_row, starts, negatives, scores, mask, gamma, lams, weights, blocks)
 
 
 @compiled
-def _oscarmax_of_sorted(negatives, scores, mask, gamma, lams, weights, blocks):
-    num_rows, length = scores.shape
-    buffer = np.empty((1, length), scores.dtype)
-    sums = np.empty(length, np.float64)
-    ends = np.empty(length, np.int64)
-    limits = np.empty(length, scores.dtype)
-    levels = np.empty(length, np.float64)
-    for row in range(num_rows):
+def _sort_rows(first_row, end_row, starts, entries):
+    for row in range(first_row, end_row):
+        entries[starts[row] : starts[row + 1]].sort()
+
+
+@compiled
+def _oscarmax_of_sorted(first_row, end_row, starts, negatives, scores, mask, gamma, lams, weights, blocks):
+    longest = _longest(first_row, end_row, starts)
+    problem = np.empty(longest, np.float64)
+    sums = np.empty(longest, np.float64)
+    ends = np.empty(longest, np.int64)
+    limits = np.empty(longest, np.float64)
+    levels = np.empty(longest, np.float64)
+    for row in range(first_row, end_row):
+        start, length = starts[row], starts[row + 1] - starts[row]
         lam = lams[row if lams.size > 1 else 0]
-        problem, problem_row = _problem(scores, mask, row, buffer)
-        maximum, has_solution = _measure(problem, problem_row)
+        maximum, has_solution = _load(scores, mask, start, length, problem)
         if not has_solution or not 0.0 <= lam < np.inf:
-            _fail(problem, problem_row, weights, blocks, row)
+            _fail(problem, start, length, weights, blocks)
             continue
         lam = min(lam, LARGEST_LAM)
-        count = length
-        while count > 0 and negatives[row, count - 1] == np.inf:
+        ordered = negatives[start : start + length]
+        count = ordered.size
+        while count > 0 and ordered[count - 1] == np.inf:
             count -= 1
         if count == 0:
-            weights[row, :] = 0.0
-            blocks[row, :] = 0
+            weights[start : start + length] = 0.0
+            blocks[start : start + length] = 0
             continue
-        num_groups = _group(negatives, row, count, maximum, gamma, lam, sums, ends)
+        num_groups = _group(ordered, count, maximum, gamma, lam, sums, ends)
 
-        # The threshold that makes the sum of max(level - threshold, 0) one. Levels are decreasing, and measured from
-        # the first, so that large ones lose no digits.
+        # The threshold that makes the sum of max(level - threshold, 0) one. Levels are decreasing, and measured
+        # from the first, so that large ones lose no digits.
         total = 0.0
         threshold = -np.inf
         num_supported = 0
         for group in range(num_groups):
-            start = ends[group - 1] if group > 0 else 0
-            size = ends[group] - start
+            size = ends[group] - (ends[group - 1] if group > 0 else 0)
             level = sums[group] / size - sums[0] / ends[0]
             if level <= threshold:
                 break
             total += level * size
             threshold = (total - 1.0) / ends[group]
             levels[group] = level
-            limits[group] = -negatives[row, ends[group] - 1]
+            limits[group] = -ordered[ends[group] - 1]
             num_supported = group + 1
 
         # Equal scores are in one group, so a score tells its group.
         if num_supported == 1:
             weight = 1.0 / ends[0]
             for position in range(length):
-                is_supported = problem[problem_row, position] >= limits[0]
-                weights[row, position] = weight if is_supported else 0.0
-                blocks[row, position] = is_supported
+                is_supported = problem[position] >= limits[0]
+                weights[start + position] = weight if is_supported else 0.0
+                blocks[start + position] = is_supported
         else:
             least = limits[num_supported - 1]
             for position in range(length):
-                score = problem[problem_row, position]
+                score = problem[position]
                 if score >= least:
                     group = _first_reached(limits, num_supported, score)
-                    weights[row, position] = levels[group] - threshold
-                    blocks[row, position] = group + 1
+                    weights[start + position] = levels[group] - threshold
+                    blocks[start + position] = group + 1
                 else:
-                    weights[row, position] = 0.0
-                    blocks[row, position] = 0
+                    weights[start + position] = 0.0
+                    blocks[start + position] = 0
         if lam == 0.0:  # then equal scores are not drawn together: each is a block of its own
             for position in range(length):
-                blocks[row, position] = position + 1 if weights[row, position] > 0.0 else 0
+                blocks[start + position] = np.int64(position) + 1 if weights[start + position] > 0.0 else 0
 
 
 @compiled
@@ -381,7 +412,7 @@ def _first_reached(limits, count, score):
 
 
 @compiled
-def _group(negatives, row, count, maximum, gamma, lam, sums, ends):
+def _group(ordered, count, maximum, gamma, lam, sums, ends):
     """
     The non-increasing isotonic regression of v[k] - lam * (count - 1 - k), v the values in decreasing order, by
     pooling adjacent violators. Fills the groups' sums and ends, and returns their number.
@@ -391,7 +422,7 @@ def _group(negatives, row, count, maximum, gamma, lam, sums, ends):
     start = 0  # of the last group, which is kept here
     total = -lam * (count - 1)
     for k in range(1, count):
-        value = (-negatives[row, k] - maximum) / gamma
+        value = (-np.float64(ordered[k]) - maximum) / gamma
         value = (value if value > bound - 1.0 else bound - 1.0) - lam * (count - 1 - k)
         if total < value * (k - start):
             total += value
@@ -415,86 +446,372 @@ def _group(negatives, row, count, maximum, gamma, lam, sums, ends):
 
 
 @compiled
-def support_jacobian_numpy(vector, weights, gamma, product):
-    num_rows, length = vector.shape
-    positions = np.empty(length + 1, np.int64)
-    for row in range(num_rows):
-        count = 0
-        for position in range(length):
-            positions[count] = position
-            count += weights[row, position] != 0.0  # NaN, in a row that has no solution, counts
-            product[row, position] = 0.0
-        total = 0.0
+def entmax_numpy(first_row, end_row, starts, scores, mask, gamma, alphas, tolerance, weights):
+    """How far from 1 the sum of the weights may be, before that is shared among them, is the `tolerance`."""
+    longest = _longest(first_row, end_row, starts)
+    problem = np.empty(longest, np.float64)
+    values = np.empty(longest + 1, np.float64)
+    solved = np.empty(longest + 1, np.float64)
+    positions = np.empty(longest + 1, np.uint64)
+    for row in range(first_row, end_row):
+        start, length = starts[row], starts[row + 1] - starts[row]
+        order = alphas[row if alphas.size > 1 else 0] - 1.0
+        maximum, has_solution = _load(scores, mask, start, length, problem)
+        if not has_solution or not 0.0 <= order < np.inf:
+            _fail(problem, start, length, weights, None)
+            continue
+        # The weight of a value below is 0; of one below LOWEST, what a float cannot tell from that.
+        bound = max(-1.0 / order, LOWEST)
+        count, _ = _gather(problem, start, length, maximum, gamma, bound, values, positions, None, weights)
+        if count == 0:
+            continue
+        if order == 1.0:
+            threshold = _simplex_threshold(values, count)
+            for k in range(count):
+                solved[k] = max(values[k] - threshold, 0.0)
+        elif order > 1.0:
+            _from_the_smallest(values, count, order, tolerance, solved)
+        elif order > 0.0:
+            count = _from_the_largest(values, positions, count, order, tolerance, solved)
+        else:
+            total = 0.0
+            for k in range(count):
+                solved[k] = math.exp(values[k])
+                total += solved[k]
+            for k in range(count):
+                solved[k] /= total
         for k in range(count):
-            total += vector[row, positions[k]]
-        if count > 0 and np.isnan(weights[row, positions[0]]):
-            total = np.nan
-        mean = total / count
-        for k in range(count):
-            product[row, positions[k]] = (vector[row, positions[k]] - mean) / gamma
+            weights[start + positions[k]] = solved[k]
 
 
 @compiled
-def block_jacobian_numpy(vector, blocks, gamma, product):
-    num_rows, length = vector.shape
-    positions = np.empty(length + 1, np.int64)
-    sums = np.empty(2 * length + 2, np.float64)  # as far as the GPU's kernels number blocks
-    sizes = np.empty(2 * length + 2, np.int64)
-    for row in range(num_rows):
+def _from_the_largest(values, positions, count, order, tolerance, weights):
+    """
+    The weights for an order a = alpha - 1 between 0 and 1: p_i = max(c + a * v_i, 0)^(1 / a), c such that they sum to
+    1. With l = log(c) / a, the logarithm of the largest weight, log p_i = l + log1p(a * v_i / c) / a, which loses no
+    digits for any a. Values that have no weight are dropped, with their positions. Returns how many are left.
+
+    h(c) = ||p||_1^a, which is to be 1, is the (1 / a)-norm of max(c + a * v, 0). So it is convex, with a slope between
+    1 and n^a for n weights, and Newton's method comes to it from above.
+    """
+    inverse = 1.0 / order
+    num_factors = 1 if order == 0.5 else 3 if order == 0.25 else 0  # of b below, where no power need be taken
+    largest, top = 0.0, 1.0  # at first as large as it can be
+    total_before = np.inf
+    while True:
+        num_left = 0
+        for k in range(count):
+            values[num_left], positions[num_left] = values[k], positions[k]
+            num_left += order * values[k] > -top
+        count = num_left
+        # With r = max(c + a * v, 0) / c and b = r^(1 / a - 1): p = p_max * b * r, and the slope of h is
+        # total^(a - 1) / c * p_max times the sum of b.
+        scale, factor = order / top, math.exp(largest)
+        total, slope = 0.0, 0.0
+        for k in range(count):
+            ratio = 1.0 + scale * values[k]
+            if num_factors == 1:
+                below = ratio
+            elif num_factors == 3:
+                below = ratio * ratio * ratio
+            elif order > 0.05:
+                below = ratio ** (inverse - 1.0)
+            else:  # loses no digits for small a
+                below = math.exp(math.log1p(scale * values[k]) * (inverse - 1.0))
+            weights[k] = factor * below * ratio
+            total += weights[k]
+            slope += below
+        slope *= factor / top
+        if not (total - 1.0 > tolerance and total < total_before):
+            break
+        total_before = total
+        step = -total * math.expm1(-order * math.log(total)) / slope
+        largest += math.log1p(-min(step / top, 0.999)) * inverse
+        top = max(math.exp(order * largest), LEAST_TOP)
+
+    # What is left over is shared as a last step would share it.
+    factor = (1.0 - total) / slope
+    for k in range(count):
+        weights[k] += factor * weights[k] / (top + order * values[k])
+    return count
+
+
+@compiled
+def _from_the_smallest(values, count, order, tolerance, weights):
+    """
+    The weights for an order a = alpha - 1 above 1. A root makes small weights of tiny differences, so they may not
+    come from larger numbers. With p_k the smallest weight above 0, of the value v_k, all terms of
+    p_i = (p_k^a + a * (v_i - v_k))^(1 / a) are 0 or above.
+
+    A value v_k is in the support if the larger ones leave something of 1: sum_i (a * max(v_i - v_k, 0))^(1 / a) < 1.
+    Lower values leave less, so the smallest is found by halving. Then p_k is where the sum of all weights is 1. That
+    is convex, with a slope between 1 and n; for a support of n weights p_k is at most 1 / n, where Newton's method
+    begins.
+    """
+    ordered = weights[:count]
+    ordered[:] = values[:count]
+    ordered.sort()
+    first, last = 0, count - 1  # of the increasing values, the smallest in the support is between
+    while first < last:
+        middle = (first + last) // 2
+        total = 0.0
+        for k in range(middle + 1, count):
+            total += _root(order * (ordered[k] - ordered[middle]), order)
+        if total < 1.0:
+            last = middle
+        else:
+            first = middle + 1
+    smallest = ordered[first]
+    num_smallest, num_larger = 0.0, 0.0
+    for k in range(count):
+        num_smallest += values[k] == smallest
+        num_larger += values[k] > smallest
+    weight = 1.0 / (num_smallest + num_larger)
+    total_before = np.inf
+    while True:
+        power = weight**order
+        total, slope = num_smallest * weight, num_smallest
+        for k in range(count):
+            weights[k] = weight if values[k] == smallest else 0.0
+            if values[k] > smallest:
+                weights[k] = _root(power + order * (values[k] - smallest), order)
+                total += weights[k]
+                slope += (weight / weights[k]) ** (order - 1.0)
+        # As in `_from_the_largest`; but here what is left over is the smallest weight's affair.
+        if not (total - 1.0 > tolerance and total < total_before):
+            break
+        total_before = total
+        weight = max(weight - (total - 1.0) / slope, 0.0)
+
+
+@compiled
+def _root(number, order):
+    return math.sqrt(number) if order == 2.0 else number ** (1.0 / order)
+
+
+@compiled
+def entmax_jacobian_numpy(first_row, end_row, starts, vector, weights, alphas, product):
+    longest = _longest(first_row, end_row, starts)
+    positions = np.empty(longest + 1, np.uint64)
+    shares = np.empty(longest + 1, np.float64)
+    for row in range(first_row, end_row):
+        start, length = starts[row], starts[row + 1] - starts[row]
+        exponent = 2.0 - alphas[row if alphas.size > 1 else 0]
+        count = _support(weights, start, length, positions, product)
+        pivot = 0
+        for k in range(count):
+            weight = np.float64(weights[start + positions[k]])
+            if exponent == 0.5:
+                shares[k] = math.sqrt(weight)
+            elif exponent == 0.0 or exponent == 1.0:
+                shares[k] = weight if exponent == 1.0 else 1.0
+            else:
+                shares[k] = min(weight**exponent, LARGEST_SHARE)
+            pivot = k if shares[k] > shares[pivot] else pivot
+        # The product is the same for a vector with a constant added. With 0 where the share is largest, which may
+        # be by 1e20, no digits of the others are lost in the mean.
+        origin = np.float64(vector[start + positions[pivot]]) if count > 0 else 0.0
+        total, mean = 0.0, 0.0
+        for k in range(count):
+            total += shares[k]
+            mean += shares[k] * (vector[start + positions[k]] - origin)
+        mean /= total
+        for k in range(count):
+            product[start + positions[k]] = shares[k] * (vector[start + positions[k]] - origin - mean)
+
+
+@compiled
+def squared_p_norm_max_numpy(first_row, end_row, starts, scores, mask, gamma, exponent, tolerance, weights):
+    """
+    On the support v_i - t = ||p||_q^(2 - q) * p_i^(q - 1), so p is proportional to a^(d - 1), where a = max(v - t, 0)
+    and d = q / (q - 1), the dual exponent. This p sums to 1 where the derivative of the convex dual problem,
+    min_t t + 1/2 ||a||_d^2, is 0:
+
+        F(m) = ||a||_d^(2 - d) * sum_i a_i^(d - 1) = 1
+
+    The largest value is 0 and so the largest of a is -t =: m. F grows with m; it is at least m, and for n values at
+    most m * n^(2 / d). Newton's method goes on where it stays in this bracket, which every step narrows; else the
+    bracket is halved.
+    """
+    longest = _longest(first_row, end_row, starts)
+    problem = np.empty(longest, np.float64)
+    values = np.empty(longest + 1, np.float64)
+    positions = np.empty(longest + 1, np.uint64)
+    powers = np.empty(longest + 1, np.float64)
+    dual = exponent / (exponent - 1.0)
+    for row in range(first_row, end_row):
+        start, length = starts[row], starts[row + 1] - starts[row]
+        maximum, has_solution = _load(scores, mask, start, length, problem)
+        if not has_solution:
+            _fail(problem, start, length, weights, None)
+            continue
+        count, _ = _gather(problem, start, length, maximum, gamma, -1.0, values, positions, None, weights)
+        if count == 0:
+            continue
+        low, high = np.float64(count) ** (-2.0 / dual), 1.0
+        middle = high
+        total, is_last = 0.0, False
+        for _ in range(MOST_STEPS):
+            # The sums of the ratios a / m to the powers of d - 2, d - 1 and d.
+            below, total, above = 0.0, 0.0, 0.0
+            for k in range(count):
+                ratio = 1.0 + values[k] / middle
+                powers[k] = 0.0
+                if ratio > 0.0:
+                    power = ratio ** (dual - 2.0)
+                    powers[k] = power * ratio
+                    below += power
+                    total += powers[k]
+                    above += powers[k] * ratio
+            scale = above ** ((2.0 - dual) / dual)
+            excess = middle * scale * total - 1.0
+            if is_last:
+                break
+            is_last = abs(excess) <= tolerance
+            low, high = (low, middle) if excess > 0.0 else (middle, high)
+            slope = (dual - 1.0) * scale * below - (dual - 2.0) * scale * total * total / above
+            middle -= excess / slope
+            if not low < middle < high:
+                middle = 0.5 * (low + high)
+            is_last = is_last or high - low <= EPSILON * high
+        for k in range(count):
+            weights[start + positions[k]] = powers[k] / total
+
+
+@compiled
+def squared_p_norm_jacobian_numpy(first_row, end_row, starts, vector, weights, exponent, product):
+    """`_jacobian_product` of the operator, which says what the numbers are."""
+    positions = np.empty(_longest(first_row, end_row, starts) + 1, np.uint64)
+    diagonal = np.empty(_longest(first_row, end_row, starts) + 1, np.float64)
+    for row in range(first_row, end_row):
+        start, length = starts[row], starts[row + 1] - starts[row]
+        count = _support(weights, start, length, positions, product)
+        powers = 0.0
+        for k in range(count):
+            weight = np.float64(weights[start + positions[k]])
+            diagonal[k] = weight ** (2.0 - exponent)
+            powers += weight * weight / diagonal[k]
+        norm = powers ** (1.0 / exponent)
+        factor = (2.0 - exponent) / (norm * norm)
+        scale = norm ** (exponent - 2.0)
+        total_weight, weighted = 0.0, 0.0
+        for k in range(count):
+            weight = np.float64(weights[start + positions[k]])
+            total_weight += weight
+            weighted += weight * vector[start + positions[k]]
+        of_vector, of_ones = 0.0, 0.0
+        for k in range(count):
+            weight = np.float64(weights[start + positions[k]])
+            diagonal[k] *= scale
+            of_vector += diagonal[k] * vector[start + positions[k]] - factor * weight * weighted
+            of_ones += diagonal[k] - factor * weight * total_weight
+        mean = of_vector / of_ones
+        for k in range(count):
+            weight = np.float64(weights[start + positions[k]])
+            of_vector = diagonal[k] * vector[start + positions[k]] - factor * weight * weighted
+            of_ones = diagonal[k] - factor * weight * total_weight
+            product[start + positions[k]] = (of_vector - of_ones * mean) / (exponent - 1.0)
+
+
+@compiled
+def _support(weights, start, length, positions, product):
+    """Put where the row's weights are not 0 in `positions`, and fill `product` with 0. Returns how many there are."""
+    count = 0
+    for position in range(length):
+        positions[count] = position
+        count += weights[start + position] != 0.0  # NaN, in a row that has no solution, counts
+        product[start + position] = 0.0
+    return count
+
+
+@compiled
+def support_jacobian_numpy(first_row, end_row, starts, vector, weights, gamma, product):
+    positions = np.empty(_longest(first_row, end_row, starts) + 1, np.uint64)
+    for row in range(first_row, end_row):
+        start, length = starts[row], starts[row + 1] - starts[row]
+        count = _support(weights, start, length, positions, product)
+        total = 0.0
+        for k in range(count):
+            total += vector[start + positions[k]]
+        if count > 0 and np.isnan(weights[start + positions[0]]):
+            total = np.nan
+        mean = total / count
+        for k in range(count):
+            product[start + positions[k]] = (vector[start + positions[k]] - mean) / gamma
+
+
+@compiled
+def block_jacobian_numpy(first_row, end_row, starts, vector, blocks, gamma, product):
+    longest = _longest(first_row, end_row, starts)
+    positions = np.empty(longest + 1, np.uint64)
+    sums = np.empty(2 * longest + 2, np.float64)  # as far as the GPU's kernels number blocks
+    sizes = np.empty(2 * longest + 2, np.int64)
+    for row in range(first_row, end_row):
+        start, length = starts[row], starts[row + 1] - starts[row]
         count = 0
         highest = 0
-        lowest = 2 * length
+        lowest = 2 * longest
         for position in range(length):
-            block = blocks[row, position]
+            block = blocks[start + position]
             positions[count] = position
             count += block != 0
             highest = block if block > highest else highest
             lowest = block if block != 0 and block < lowest else lowest
-            product[row, position] = 0.0
+            product[start + position] = 0.0
         if lowest >= highest:  # one block, whose mean is that of the support, or none
             continue
         if lowest < 0:
             for k in range(count):
-                product[row, positions[k]] = np.nan
+                product[start + positions[k]] = np.nan
             continue
         for block in range(lowest, highest + 1):
             sums[block] = 0.0
             sizes[block] = 0
         total = 0.0
         for k in range(count):
-            value = np.float64(vector[row, positions[k]])
-            sums[blocks[row, positions[k]]] += value
-            sizes[blocks[row, positions[k]]] += 1
+            value = np.float64(vector[start + positions[k]])
+            sums[blocks[start + positions[k]]] += value
+            sizes[blocks[start + positions[k]]] += 1
             total += value
         mean = total / count
         for k in range(count):
-            block = blocks[row, positions[k]]
-            product[row, positions[k]] = (sums[block] / sizes[block] - mean) / gamma
+            block = blocks[start + positions[k]]
+            product[start + positions[k]] = (sums[block] / sizes[block] - mean) / gamma
 
 
-def _run(solver: Callable, *arrays: Any) -> None:
+def _run(
+    solver: Callable, shape: tuple, offsets: Tensor | None, *arguments: Any, scores_per_thread: int = SCORES_PER_THREAD
+) -> None:
     """
-    Call `solver` with the arrays, and numbers, given. The rows are shared among threads where that pays; what has one
-    entry only is for all rows.
+    Call `solver` for all rows of entries of this shape (num_copies, num_entries), with the arguments given, arrays
+    flattened. The rows are shared among threads where that pays.
     """
-    num_rows, length = arrays[0].shape
-    if num_rows * length == 0:
+    num_copies, num_entries = shape
+    size = num_copies * num_entries
+    if size == 0:
         return
-    num_threads = min(torch.get_num_threads(), num_rows, num_rows * length // SCORES_PER_THREAD)
+    if offsets is None:  # a row is a copy of a packing of one
+        starts = np.arange(0, size + 1, num_entries, dtype=np.uint64)
+    else:
+        first_starts = np.arange(0, size, num_entries)[:, None] + _to_numpy(offsets)[:-1]
+        starts = np.append(first_starts, size).astype(np.uint64)
+    flat = [argument.reshape(-1) if isinstance(argument, np.ndarray) else argument for argument in arguments]
+    num_rows = len(starts) - 1
+    num_threads = min(torch.get_num_threads(), num_rows, size // scores_per_thread)
     if num_threads < 2:
-        solver(*arrays)
+        solver(0, num_rows, starts, *flat)
         return
-    bounds = [num_rows * part // num_threads for part in range(num_threads + 1)]
-    parts = [
-        [array[start:end] if isinstance(array, np.ndarray) and len(array) == num_rows else array for array in arrays]
-        for start, end in pairwise(bounds)
-    ]
-    threads = [threading.Thread(target=solver, args=part) for part in parts[1:]]
-    for thread in threads:
+    bounds = [num_rows * thread // num_threads for thread in range(num_threads + 1)]
+    threads = [threading.Thread(target=solver, args=(*rows, starts, *flat)) for rows in pairwise(bounds)]
+    for thread in threads[1:]:
         thread.start()
-    solver(*parts[0])
-    for thread in threads:
+    threads[0].run()
+    for thread in threads[1:]:
         thread.join()
+
+
+def _optional(rows: Tensor | None) -> np.ndarray | None:
+    return None if rows is None else _to_numpy(rows)
 
 
 def _to_numpy(rows: Tensor) -> np.ndarray:
@@ -513,46 +830,88 @@ def _to_tensor(array: np.ndarray, like: Tensor) -> Tensor:
     return torch.from_numpy(array).to(like.device, like.dtype)
 
 
-def sparsemax_rows(scores: Tensor, mask: Tensor | None, gamma: float) -> Tensor:
+def sparsemax_rows(scores: Tensor, mask: Tensor | None, gamma: float, offsets: Tensor | None = None) -> Tensor:
     array = _to_numpy(scores)
     weights = _empty_like(array)
-    _run(sparsemax_numpy, array, None if mask is None else _to_numpy(mask), float(gamma), weights)
+    _run(sparsemax_numpy, array.shape, offsets, array, _optional(mask), float(gamma), weights)
     return _to_tensor(weights, scores)
 
 
 def fusedmax_rows(
-    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
+    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None, offsets: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    return _solve_with_lam(fusedmax_numpy, scores, mask, gamma, lam, lams)
+    array = _to_numpy(scores)
+    return _solve_with_lam(fusedmax_numpy, (array,), scores, mask, gamma, lam, lams, offsets)
 
 
 def oscarmax_rows(
-    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
+    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None, offsets: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    return _solve_with_lam(oscarmax_numpy, scores, mask, gamma, lam, lams)
+    array = _to_numpy(scores)
+    return _solve_with_lam(oscarmax_numpy, (_empty_like(array), array), scores, mask, gamma, lam, lams, offsets)
 
 
 def _solve_with_lam(
-    solver: Callable, scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    array = _to_numpy(scores)
-    weights = _empty_like(array)
-    blocks = _empty_like(array, torch.int32)
-    by_row = np.array([lam], np.float64) if lams is None else _to_numpy(lams.double())
-    _run(solver, array, None if mask is None else _to_numpy(mask), float(gamma), by_row, weights, blocks)
+    solver: Callable, arrays: tuple, scores: Tensor, mask: Tensor | None, gamma: float, lam: float,
+    lams: Tensor | None, offsets: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    weights = _empty_like(arrays[0])
+    blocks = _empty_like(arrays[0], torch.int32)
+    by_row = _parameters(lam, lams)
+    _run(solver, weights.shape, offsets, *arrays, _optional(mask), float(gamma), by_row, weights, blocks)
     return _to_tensor(weights, scores), torch.from_numpy(blocks).to(scores.device)
 
 
-def support_jacobian_rows(vector: Tensor, weights: Tensor, gamma: float) -> Tensor:
-    return _multiply(support_jacobian_numpy, vector, weights, gamma)
+def _parameters(parameter: float, parameters: Tensor | None) -> np.ndarray:
+    """One number for each row, or for all."""
+    return np.array([parameter], np.float64) if parameters is None else _to_numpy(parameters.double())
 
 
-def block_jacobian_rows(vector: Tensor, blocks: Tensor, gamma: float) -> Tensor:
-    return _multiply(block_jacobian_numpy, vector, blocks, gamma)
+def entmax_rows(
+    scores: Tensor, mask: Tensor | None, gamma: float, alpha: float, alphas: Tensor | None, may_exceed_2: bool,
+    offsets: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    return _solve_by_steps(entmax_numpy, scores, mask, gamma, _parameters(alpha, alphas), offsets)
 
 
-def _multiply(jacobian: Callable, vector: Tensor, blocks: Tensor, gamma: float) -> Tensor:
+def squared_p_norm_max_rows(
+    scores: Tensor, mask: Tensor | None, gamma: float, exponent: float, offsets: Tensor | None = None
+) -> Tensor:
+    return _solve_by_steps(squared_p_norm_max_numpy, scores, mask, gamma, float(exponent), offsets)
+
+
+def _solve_by_steps(
+    solver: Callable, scores: Tensor, mask: Tensor | None, gamma: float, parameter: Any, offsets: Tensor | None
+) -> Tensor:
+    array = _to_numpy(scores)
+    weights = _empty_like(array)
+    arguments = array, _optional(mask), float(gamma), parameter, TOLERANCES[array.dtype], weights
+    _run(solver, array.shape, offsets, *arguments, scores_per_thread=SCORES_PER_THREAD_BY_STEPS)
+    return _to_tensor(weights, scores)
+
+
+def support_jacobian_rows(vector: Tensor, weights: Tensor, gamma: float, offsets: Tensor | None = None) -> Tensor:
+    return _multiply(support_jacobian_numpy, vector, offsets, _to_numpy(weights), float(gamma))
+
+
+def block_jacobian_rows(vector: Tensor, blocks: Tensor, gamma: float, offsets: Tensor | None = None) -> Tensor:
+    return _multiply(block_jacobian_numpy, vector, offsets, _to_numpy(blocks), float(gamma))
+
+
+def _multiply(jacobian: Callable, vector: Tensor, offsets: Tensor | None, *arguments: Any) -> Tensor:
     array = _to_numpy(vector)
     product = _empty_like(array)
-    _run(jacobian, array, _to_numpy(blocks), float(gamma), product)
+    _run(jacobian, array.shape, offsets, array, *arguments, product)
     return _to_tensor(product, vector)
+
+
+def entmax_jacobian_rows(
+    vector: Tensor, weights: Tensor, alpha: float, alphas: Tensor | None, offsets: Tensor | None = None
+) -> Tensor:
+    return _multiply(entmax_jacobian_numpy, vector, offsets, _to_numpy(weights), _parameters(alpha, alphas))
+
+
+def squared_p_norm_jacobian_rows(
+    vector: Tensor, weights: Tensor, exponent: float, offsets: Tensor | None = None
+) -> Tensor:
+    return _multiply(squared_p_norm_jacobian_numpy, vector, offsets, _to_numpy(weights), float(exponent))

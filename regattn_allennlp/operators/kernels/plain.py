@@ -23,6 +23,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from regattn_allennlp.operators.decompositions import at_most
 from regattn_allennlp.operators.rows import COMPUTE_DTYPES, scaled
 
 # torch.while_loop would have the loop compiled first. This takes functions that use nothing but their arguments: the
@@ -32,16 +33,19 @@ while_loop = torch.ops.higher_order.while_loop
 # What is larger is taken for this, which draws together all that is to be told apart. Nothing overflows so.
 GREATEST_LAM = 1e30
 
+# alpha - 1 divides. This stands for 0: all results are the same, for float32 too, and nothing overflows.
+LEAST_ORDER = 1e-30
 
-def sparsemax_rows(scores: Tensor, mask: Tensor | None, gamma: float) -> Tensor:
-    values, included, failed = _problem(scores, mask, gamma)
+
+def sparsemax_rows(scores: Tensor, mask: Tensor | None, gamma: float, offsets: None = None) -> Tensor:
+    values, included, failed = _problem(scores, mask, gamma, offsets)
     return _answer(scores, _projection(values), included, failed)
 
 
 def fusedmax_rows(
-    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
+    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None, offsets: None = None
 ) -> tuple[Tensor, Tensor]:
-    values, included, failed = _problem(scores, mask, gamma)
+    values, included, failed = _problem(scores, mask, gamma, offsets)
     row_lam, failed = _lam_of_rows(lam, lams, values, failed)
     # A value below this bound has weight 0 wherever it is: numbers stay in a moderate range.
     values = values.clamp(min=-2 - 4 * row_lam)
@@ -59,9 +63,9 @@ def fusedmax_rows(
 
 
 def oscarmax_rows(
-    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
+    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None, offsets: None = None
 ) -> tuple[Tensor, Tensor]:
-    values, included, failed = _problem(scores, mask, gamma)
+    values, included, failed = _problem(scores, mask, gamma, offsets)
     row_lam, failed = _lam_of_rows(lam, lams, values, failed)
     count = included.sum(-1, keepdim=True)
     # A value below this bound has weight 0 whatever else is in the row: numbers stay in a moderate range.
@@ -82,8 +86,47 @@ def oscarmax_rows(
     return weights, _blocks(weights, torch.zeros_like(segments).scatter(-1, order, segments))
 
 
-def _problem(scores: Tensor, mask: Tensor | None, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
+def entmax_rows(
+    scores: Tensor,
+    mask: Tensor | None,
+    gamma: float,
+    alpha: float,
+    alphas: Tensor | None,
+    may_exceed_2: bool,
+    offsets: None = None,
+) -> Tensor:
+    # Above 2 a small weight moves by many times what its score does, rounding included.
+    wide = scores.double() if may_exceed_2 else scores
+    values, included, failed = _problem(wide, mask, gamma, offsets)
+    if alphas is not None:
+        order = (alphas - 1).where((alphas >= 1) & (alphas < math.inf), math.nan).to(values.dtype)
+        weights = _entmax_from_the_largest(values, order, 1.0)
+        if may_exceed_2:
+            weights = weights.where(order <= 1, _entmax_from_the_smallest(values, order))
+        failed = failed | order.isnan()
+    elif alpha == 1.5:
+        weights = _entmax_at_1_5(values)
+    else:
+        orders = values.new_full((1, 1), alpha - 1)
+        weights = (
+            _entmax_from_the_smallest(values, orders)
+            if alpha > 2
+            else (_entmax_from_the_largest(values, orders, alpha - 1))
+        )
+    return _answer(scores, weights, included, failed)
+
+
+def squared_p_norm_max_rows(
+    scores: Tensor, mask: Tensor | None, gamma: float, exponent: float, offsets: None = None
+) -> Tensor:
+    values, included, failed = _problem(scores, mask, gamma, offsets)
+    return _answer(scores, _squared_p_norm_max(values, exponent), included, failed)
+
+
+def _problem(scores: Tensor, mask: Tensor | None, gamma: float, offsets: None) -> tuple[Tensor, Tensor, Tensor]:
     """(x - max x) / gamma; which positions are in the problem; and which rows have no solution."""
+    if offsets is not None:
+        raise NotImplementedError("packed rows cannot be exported to ONNX: rows of one length can, with a mask")
     problem = scores.to(COMPUTE_DTYPES[scores.dtype])
     if mask is not None:
         problem = problem.where(mask, -math.inf)
@@ -235,3 +278,133 @@ def _oscarmax_cuts(
     # Less than that is rounding.
     least = torch.finfo(values.dtype).eps * means.abs()
     return (sums == largest) & (largest > least) & ~ends, values.clone()
+
+
+def _entmax_at_1_5(values: Tensor) -> Tensor:
+    """
+    p_i = max(v_i / 2 - t, 0)^2. If the largest k are the support, with mean m and squared distances from it that sum
+    to d, then t = m - sqrt((1 - d) / k); and it is the support if t is below these k and not below the others.
+    """
+    # The largest value is 0, so t >= -1: nothing changes for values below. And sums lose no digits to them.
+    halves = (values / 2).clamp(min=-1)
+    decreasing = halves.sort(dim=-1, descending=True).values
+    sizes = torch.arange(1, values.size(-1) + 1, device=values.device, dtype=values.dtype)
+    means = decreasing.cumsum(-1) / sizes
+    distances = decreasing.square().cumsum(-1) - sizes * means.square()
+    thresholds = means - ((1 - distances).clamp(min=0) / sizes).sqrt()
+    size = (decreasing > thresholds).sum(-1, keepdim=True)
+
+    # The running sums were exact enough to tell the support; for t the sums are taken anew, about the mean.
+    support = sizes <= size
+    mean = decreasing.where(support, 0).sum(-1, keepdim=True) / size
+    distance = (decreasing - mean).where(support, 0).square().sum(-1, keepdim=True)
+    threshold = mean - ((1 - distance).clamp(min=0) / size).sqrt()
+    return (halves - threshold).clamp(min=0).square()
+
+
+def _num_newton_steps(values: Tensor, power: float) -> int:
+    """
+    As many as bring a convex function h of one variable to 1, from above. Newton's method stays above, and each step
+    divides (h - 1) * slope by 4 or more. At first that is at most n^power for n weights, and it is to fall to the
+    dtype's precision. Mostly it is there after six steps.
+    """
+    digits = -math.log2(torch.finfo(values.dtype).eps)
+    return math.ceil((power * math.log2(at_most(values.size(-1))) + digits) / 2) + 2
+
+
+def _entmax_from_the_largest(values: Tensor, order: Tensor, greatest_order: float) -> Tensor:
+    """
+    For a <= 1. p_i = max(c + a * v_i, 0)^(1 / a), c such that they sum to 1. With l = log(c) / a, the logarithm of the
+    largest weight, log p_i = l + log1p(a * v_i / c) / a, which loses no digits for any a, and at a = 0 is that of
+    softmax.
+
+    h(c) = ||p||_1^a, which is to be 1, is the (1 / a)-norm of max(c + a * v, 0). So it is convex, with a slope between
+    1 and n^a for n weights. It begins at n^a or below. No `order` is above the `greatest_order`.
+    """
+    order = order.clamp(min=LEAST_ORDER)
+    largest = values.new_zeros(values.size(0), 1)  # its logarithm, at first as large as it can be
+    for _ in range(_num_newton_steps(values, 2 * greatest_order)):
+        top, ratios, weights = _entmax_given_the_largest(values, order, largest)
+        total = weights.sum(-1, keepdim=True)
+        slope = (weights / (top * ratios)).masked_fill(ratios == 0, 0.0).sum(-1, keepdim=True)
+        step = -total * torch.expm1(-order * total.log()) / slope  # by which c falls
+        largest = largest + torch.log1p(-(step / top).clamp(max=0.999)) / order
+    _, _, weights = _entmax_given_the_largest(values, order, largest)
+
+    # What rounding left over is shared as a last step would share it.
+    shares = torch.softmax(((1 - order) * weights.log()).masked_fill(weights == 0, -math.inf), dim=-1)
+    return (weights + (1 - weights.sum(-1, keepdim=True)) * shares).clamp(min=0)
+
+
+def _entmax_given_the_largest(values: Tensor, order: Tensor, largest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From the logarithm of the largest weight: c, max(c + a * v, 0) / c, and the weights."""
+    top = (order * largest).exp().clamp(min=torch.finfo(values.dtype).tiny)
+    falls = (order * values / top).clamp(min=-1)
+    return top, 1 + falls, (largest + torch.log1p(falls) / order).exp()
+
+
+def _entmax_from_the_smallest(values: Tensor, order: Tensor) -> Tensor:
+    """
+    For a >= 1. A root makes small weights of tiny differences, so they may not come from larger numbers. With p_k the
+    smallest weight above 0 all terms of p_i = (p_k^a + a * (v_i - v_k))^(1 / a) are 0 or above.
+
+    A value v_k is in the support if the larger ones leave something of 1: sum_i (a * max(v_i - v_k, 0))^(1 / a) < 1.
+    Lower values leave less, so the smallest is found by halving. Then p_k is where the sum of all weights is 1. That
+    is convex, with a slope between 1 and n. For a support of n weights p_k is at most 1 / n, where Newton's method
+    begins.
+    """
+    decreasing = values.sort(dim=-1, descending=True).values
+    low = torch.zeros_like(values[:, :1], dtype=torch.int64)
+    high = low + values.size(-1) - 1
+    for _ in range((at_most(values.size(-1)) - 1).bit_length()):
+        middle = (low + high + 1) // 2
+        smallest = decreasing.gather(-1, middle)
+        rises = (order * (values - smallest)).where(values > smallest, 0)
+        is_supported = (rises ** (1 / order)).sum(-1, keepdim=True) < 1
+        low, high = middle.where(is_supported, low), high.where(is_supported, middle - 1)
+    smallest = decreasing.gather(-1, low)
+
+    is_smallest, is_larger = values == smallest, values > smallest
+    num_smallest = is_smallest.sum(-1, keepdim=True)
+    rises = (order * (values - smallest)).where(is_larger, 0)
+    weight = 1 / (num_smallest + is_larger.sum(-1, keepdim=True)).to(values.dtype)
+    for _ in range(_num_newton_steps(values, 1.0)):
+        larger = (weight**order + rises) ** (1 / order)
+        total = num_smallest * weight + larger.where(is_larger, 0).sum(-1, keepdim=True)
+        slope = num_smallest + ((weight / larger) ** (order - 1)).where(is_larger, 0).sum(-1, keepdim=True)
+        weight = (weight - (total - 1) / slope).clamp(min=0)
+    larger = (weight**order + rises) ** (1 / order)
+    return weight.where(is_smallest, larger.where(is_larger, 0))
+
+
+def _squared_p_norm_max(values: Tensor, exponent: float) -> Tensor:
+    """
+    On the support v_i - t = ||p||_q^(2 - q) * p_i^(q - 1), so p is proportional to a^(d - 1), where a = max(v - t, 0)
+    and d = q / (q - 1), the dual exponent. This p sums to 1 where the derivative of the convex dual problem,
+    min_t t + 1/2 ||a||_d^2, is 0:
+
+        ||a||_d^(2 - d) * sum_i a_i^(d - 1) = 1
+
+    The largest value is 0 and so the largest of a is -t =: m. The left side grows with m; it is at least m, and for n
+    values at most m * n^(2 / d). So log m is bracketed, and the bracket is halved.
+    """
+    excluded = values == -math.inf
+    dual = exponent / (exponent - 1)
+    high = values.new_zeros(values.size(0), 1)
+    low = excluded.logical_not().sum(-1, keepdim=True).clamp(min=1).to(values.dtype).log() * (-2 / dual)
+    for _ in range(math.ceil(-math.log2(torch.finfo(values.dtype).eps)) + 5):
+        middle = (low + high) / 2
+        ratios, powers = _powers_given_the_largest(values, dual, middle)
+        # The logarithm of the left side, with a = m * ratios.
+        total = powers.sum(-1, keepdim=True).log()
+        norm = (powers * ratios).sum(-1, keepdim=True).log() / dual
+        above = middle + total + (2 - dual) * norm >= 0
+        low, high = low.where(above, middle), middle.where(above, high)
+    _, powers = _powers_given_the_largest(values, dual, (low + high) / 2)
+    return (powers / powers.sum(-1, keepdim=True)).masked_fill(excluded, 0.0)
+
+
+def _powers_given_the_largest(values: Tensor, dual: float, largest: Tensor) -> tuple[Tensor, Tensor]:
+    """From the logarithm of the largest of a: a over the largest, and that to the power of dual - 1."""
+    falls = (values * (-largest).exp()).clamp(min=-1)
+    return 1 + falls, (torch.log1p(falls) * (dual - 1)).exp()
