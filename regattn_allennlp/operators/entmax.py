@@ -5,6 +5,7 @@ from torch import Tensor
 
 from regattn_allennlp.operators.functions import overridable
 from regattn_allennlp.operators.implicit_operators import Regularizer, solve_implicit_operator
+from regattn_allennlp.operators.nested import takes_jagged
 from regattn_allennlp.operators.regularized_max import RegularizedMax
 from regattn_allennlp.operators.rows import (
     Rows,
@@ -30,6 +31,7 @@ def check_max_alpha(max_alpha: float) -> float:
 
 
 @overridable
+@takes_jagged
 def entmax(
     scores: Tensor,
     mask: Tensor | None = None,
@@ -55,8 +57,8 @@ def entmax(
     any number of dimensions; `mask` of dtype bool, broadcastable to `scores`, false where the weight is 0; `dim` the
     dimension along which the weights sum to 1; `gamma` > 0, the regularization; `alpha` >= 1; `offsets` where packed
     rows begin. Gamma and alpha may be tensors that broadcast to `scores` with size 1 at `dim`, one for each row or
-    head, and may require gradients (that by alpha is that of Correia, Niculae & Martins 2019, arXiv 1909.00015, section 3.2). Where such an alpha is not a finite
-    number, 1 or above, the row's weights are NaN.
+    head, and may require gradients (that by alpha is that of Correia, Niculae & Martins 2019, arXiv 1909.00015,
+    section 3.2). Where such an alpha is not a finite number, 1 or above, the row's weights are NaN.
 
     Returns the weights in the shape and dtype of `scores`.
     """
@@ -70,6 +72,7 @@ def _may_exceed_2(alpha: float | Tensor) -> bool:
 
 
 @overridable
+@takes_jagged
 def solve_entmax(
     scores: Tensor,
     mask: Tensor | None,
@@ -203,9 +206,14 @@ class Entmax(RegularizedMax):
 
     def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         alpha = self.by_entry(self.alpha, weights, offsets)
-        logarithms, support = _logarithms(weights)
-        # p * ((p^a - 1) / a) / alpha, a = alpha - 1. At p = 0 the slope is -1 / (a * alpha).
-        terms = weights * logarithms * exponential_moment(0, (alpha - 1) * logarithms) / alpha
+        if not isinstance(alpha, Tensor) and alpha > 1.05:  # as below, but near 1 that loses digits
+            support = weights != 0
+            terms = (weights.where(support, 1).pow(alpha) - weights) / (alpha * (alpha - 1))
+        else:
+            logarithms, support = _logarithms(weights)
+            # p * ((p^a - 1) / a) / alpha, a = alpha - 1
+            terms = weights * logarithms * exponential_moment(0, (alpha - 1) * logarithms) / alpha
+        # At p = 0 the slope is -1 / (a * alpha).
         slope_at_0 = -1 / (_at_least(LEAST_ORDER, alpha - 1) * alpha)
         return sum_of_rows(terms.where(support, weights * slope_at_0), self.dim, offsets)
 

@@ -2,6 +2,7 @@ from torch import Tensor
 
 from regattn_allennlp.operators.block_operators import solve_block_operator
 from regattn_allennlp.operators.functions import overridable
+from regattn_allennlp.operators.nested import takes_jagged
 from regattn_allennlp.operators.penalized_max import PenalizedMax
 from regattn_allennlp.operators.penalties import pairwise_maxima
 from regattn_allennlp.operators.regularized_max import RegularizedMax
@@ -10,6 +11,7 @@ from regattn_allennlp.operators.sparsemax import sparsemax
 
 
 @overridable
+@takes_jagged
 def oscarmax(
     scores: Tensor,
     mask: Tensor | None = None,

@@ -16,6 +16,7 @@ from regattn_allennlp.operators.functions import (
     nestable,
     overridable,
 )
+from regattn_allennlp.operators.nested import Jagged
 from regattn_allennlp.operators.rows import (
     COMPUTE_DTYPES,
     check_dim,
@@ -260,6 +261,12 @@ class RegularizedMax(torch.nn.Module):
         gradient is `forward(scores, mask, offsets)`. A row with nothing in the problem has value 0, so that it adds
         nothing to a sum.
         """
+        if isinstance(scores, Tensor) and scores.is_nested:
+            jagged = Jagged(scores)
+            operator = copy.copy(self)  # with the same parameters
+            operator.dim, is_along = jagged.dim(self.dim)
+            packed_mask = jagged.pack("mask", mask)
+            return operator.value(scores.values(), packed_mask, jagged.offsets if is_along else None)
         offsets = check_offsets(offsets, scores, self.dim)
         packed = () if offsets is None else (offsets,)  # operators of one's own need not know of packed rows
         included = included_positions(scores, mask)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from regattn_allennlp.operators.functions import overridable
+from regattn_allennlp.operators.nested import takes_jagged
 from regattn_allennlp.operators.regularized_max import RegularizedMax
 from regattn_allennlp.operators.rows import (
     COMPUTE_DTYPES,
@@ -17,6 +18,7 @@ from regattn_allennlp.operators.rows import (
 
 
 @overridable
+@takes_jagged
 def softmax(
     scores: Tensor,
     mask: Tensor | None = None,
@@ -31,8 +33,8 @@ def softmax(
 
     Every weight is above 0. Parameters and errors are those of `RegularizedMax` and its `forward`: `scores` of any
     floating-point dtype and any number of dimensions; `mask` of dtype bool, broadcastable to `scores`, false where
-    the weight is 0; `dim` the dimension along which the weights sum to 1; `gamma` > 0, the temperature; `offsets` where
-    packed rows begin.
+    the weight is 0; `dim` the dimension along which the weights sum to 1; `gamma` > 0, the temperature; `offsets`
+    where packed rows begin.
 
     Returns the weights in the shape and dtype of `scores`.
     """

@@ -2,11 +2,13 @@ from torch import Tensor
 
 from regattn_allennlp.operators.block_operators import solve_block_operator
 from regattn_allennlp.operators.functions import overridable
+from regattn_allennlp.operators.nested import takes_jagged
 from regattn_allennlp.operators.regularized_max import RegularizedMax
 from regattn_allennlp.operators.rows import check_gamma, sum_of_rows
 
 
 @overridable
+@takes_jagged
 def sparsemax(
     scores: Tensor,
     mask: Tensor | None = None,

@@ -2,6 +2,7 @@ from torch import Tensor
 
 from regattn_allennlp.operators.functions import overridable
 from regattn_allennlp.operators.implicit_operators import Regularizer, solve_implicit_operator
+from regattn_allennlp.operators.nested import takes_jagged
 from regattn_allennlp.operators.regularized_max import RegularizedMax
 from regattn_allennlp.operators.rows import Rows, check_gamma, check_number, solve_problems, sum_of_rows
 from regattn_allennlp.operators.sparsemax import sparsemax
@@ -12,6 +13,7 @@ def check_exponent(exponent: float) -> float:
 
 
 @overridable
+@takes_jagged
 def squared_p_norm_max(
     scores: Tensor,
     mask: Tensor | None = None,

@@ -671,7 +671,7 @@ def squared_p_norm_max_numpy(first_row, end_row, starts, scores, mask, gamma, ex
             low, high = (low, middle) if excess > 0.0 else (middle, high)
             slope = (dual - 1.0) * scale * below - (dual - 2.0) * scale * total * total / above
             middle -= excess / slope
-            if not low < middle < high:
+            if not (is_last or low < middle < high):
                 middle = 0.5 * (low + high)
             is_last = is_last or high - low <= EPSILON * high
         for k in range(count):
@@ -793,7 +793,9 @@ def _run(
     if offsets is None:  # a row is a copy of a packing of one
         starts = np.arange(0, size + 1, num_entries, dtype=np.uint64)
     else:
-        first_starts = np.arange(0, size, num_entries)[:, None] + _to_numpy(offsets)[:-1]
+        row_starts = _to_numpy(offsets)
+        _check_offsets(row_starts, num_entries)
+        first_starts = np.arange(0, size, num_entries)[:, None] + row_starts[:-1]
         starts = np.append(first_starts, size).astype(np.uint64)
     flat = [argument.reshape(-1) if isinstance(argument, np.ndarray) else argument for argument in arguments]
     num_rows = len(starts) - 1
@@ -808,6 +810,19 @@ def _run(
     threads[0].run()
     for thread in threads[1:]:
         thread.join()
+
+
+def _check_offsets(offsets: np.ndarray, num_entries: int) -> None:
+    if offsets[0] != 0:
+        raise ValueError(f"offsets must begin with 0, but begin with {offsets[0]}")
+    if offsets[-1] != num_entries:
+        raise ValueError(f"offsets must end with {num_entries}, the number of entries, but end with {offsets[-1]}")
+    decreases = np.flatnonzero(np.diff(offsets) < 0)
+    if len(decreases) > 0:
+        first = decreases[0]
+        raise ValueError(
+            f"offsets must not decrease, but offsets[{first + 1}] = {offsets[first + 1]} comes after {offsets[first]}"
+        )
 
 
 def _optional(rows: Tensor | None) -> np.ndarray | None:
