@@ -13,7 +13,6 @@ from regattn_allennlp.operators.rows import (
     check_scores,
     expand_to,
     included_positions,
-    parameter_rows,
     scaled,
     solve_rows,
     to_rows,
@@ -108,7 +107,7 @@ def _weights(values: Tensor, upper: float | Tensor, budget: float | Tensor) -> T
     full, free, is_corner = _active_sets(values.detach(), upper.detach(), budget.detach(), included)
     # NaN is for the whole row.
     is_nan = values.isnan().any(-1, keepdim=True)
-    full, free = full & ~is_nan, free.where(~is_nan, included)
+    full, free, is_corner = full & ~is_nan, free.where(~is_nan, included), is_corner & ~is_nan
 
     num_free = free.sum(-1, keepdim=True).clamp(min=1).to(values.dtype)
     rest = (budget - upper.where(full, 0.0).sum(-1, keepdim=True)) / num_free
@@ -128,9 +127,7 @@ def _one_or_nan(is_valid: Tensor, values: Tensor) -> Tensor:
     return values.new_ones(()).where(is_valid, math.nan)
 
 
-def _active_sets(
-    values: Tensor, upper: Tensor, budget: Tensor, included: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _active_sets(values: Tensor, upper: Tensor, budget: Tensor, included: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     Where the weights are their bounds and where they are free, both in the shape of `values`; and in which rows, shape
     (num_rows, 1), they are in a corner: all are 0 or their bounds, which sum to the budget. There the weights do not
@@ -258,6 +255,11 @@ class ConstrainedSparsemax(RegularizedMax):
         if not isinstance(budget, Tensor):
             budget = held.new_full(held.shape, budget)
         return budget.where(budget < held, held)
+
+    def attains(self, weights: Tensor, mask: Tensor | None, tolerance: float) -> Tensor:
+        total = self.total(weights, mask)
+        within = (weights <= self._upper_of(weights) * (1 + tolerance)).all(self.dim)
+        return within & ((weights.sum(self.dim) - total).abs() <= tolerance * total.clamp(min=1))
 
     def _upper_of(self, scores: Tensor) -> Tensor:
         """The bounds in the shape of `scores`."""

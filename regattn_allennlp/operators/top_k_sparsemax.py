@@ -6,8 +6,15 @@ from torch import Tensor
 
 from regattn_allennlp.operators.functions import overridable
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import COMPUTE_DTYPES, check_dim, check_gamma, expand_parameter, included_positions
+from regattn_allennlp.operators.rows import (
+    COMPUTE_DTYPES,
+    check_dim,
+    check_gamma,
+    expand_parameter,
+    included_positions,
+)
 from regattn_allennlp.operators.sparsemax import sparsemax
+from regattn_allennlp.operators.support_size import support_size
 
 
 def check_top_k(top_k: int) -> int:
@@ -84,9 +91,7 @@ class TopKSparsemax(RegularizedMax):
         How many weights may be above 0, 1 or more.
     """
 
-    def __init__(
-        self, gamma: float | Tensor = 1.0, top_k: int = 8, dim: int = -1, learn_gamma: bool = False
-    ) -> None:
+    def __init__(self, gamma: float | Tensor = 1.0, top_k: int = 8, dim: int = -1, learn_gamma: bool = False) -> None:
         super().__init__(gamma, dim, learn_gamma)
         self.top_k = check_top_k(top_k)
 
@@ -98,3 +103,6 @@ class TopKSparsemax(RegularizedMax):
 
     def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
         return weights.square().sum(self.dim) / 2
+
+    def attains(self, weights: Tensor, mask: Tensor | None, tolerance: float) -> Tensor:
+        return support_size(weights, self.dim) <= self.top_k
