@@ -107,7 +107,7 @@ def _weights(values: Tensor, upper: float | Tensor, budget: float | Tensor) -> T
     full, free, is_corner = _active_sets(values.detach(), upper.detach(), budget.detach(), included)
     # NaN is for the whole row.
     is_nan = values.isnan().any(-1, keepdim=True)
-    full, free, is_corner = full & ~is_nan, free.where(~is_nan, included), is_corner & ~is_nan
+    full, free, is_corner = full & ~is_nan, (free & ~is_nan) | (included & is_nan), is_corner & ~is_nan
 
     num_free = free.sum(-1, keepdim=True).clamp(min=1).to(values.dtype)
     rest = (budget - upper.where(full, 0.0).sum(-1, keepdim=True)) / num_free
@@ -140,7 +140,7 @@ def _active_sets(values: Tensor, upper: Tensor, budget: Tensor, included: Tensor
     tolerance = TOLERANCES[values.dtype]
     if values.device.type != "mps":  # which has no more than float32
         values, upper, budget = values.double(), upper.double(), budget.double()
-    values = values.masked_fill(~included, torch.finfo(values.dtype).min)
+    values = values.masked_fill(~included, 0.0)  # with bounds of 0 they are free nowhere
     upper = upper.minimum(budget)  # above it a bound is none
     widest, length = upper.amax(-1, keepdim=True), values.size(-1)
 
