@@ -45,10 +45,10 @@ def constrained_sparsemax(
         argmax_p <p, x> - gamma * 1/2 ||p||^2    where 0 <= p <= upper and sum_i p_i = budget.
 
     With `upper` 0.3 no word gets more than 0.3 of the attention. With a bound for each word, what is left of its
-    fertility, this is the constrained sparsemax of Malaviya, Ferreira & Martins 2018 (arXiv 1805.08241, section 3;
-    constrained softmax is of Martins & Kreutzer 2017). With `upper` 1 and `budget` k it chooses k of the positions,
-    wholly where their scores are far apart (the "budget" of Niculae, Martins, Blondel & Cardie 2018, arXiv
-    1802.04223). With both 1 it is `sparsemax`.
+    fertility, this is the constrained sparsemax of Malaviya, Ferreira & Martins 2018 (arXiv 1805.08241; constrained
+    softmax is of Martins & Kreutzer 2017). With `upper` 1 and `budget` k it chooses k of the positions, wholly where
+    their scores are far apart (the "budget" of Niculae, Martins, Blondel & Cardie 2018, arXiv 1802.04223). With both 1
+    it is `sparsemax`.
 
     Where all that is in a row cannot hold the budget, the weights are `upper` everywhere: all that the row can hold.
     Three words hold 0.9 of a budget of 1 if each may have 0.3; so short rows beside long ones need no bounds of their
@@ -72,17 +72,13 @@ def constrained_sparsemax(
     upper = check_upper(upper)
     budget = check_budget(budget)
     dim, _ = check_dim(dim), check_scores(scores, mask)
-    bounds = upper_rows(upper, scores, dim) if isinstance(upper, Tensor) else upper
+    if isinstance(upper, Tensor):
+        upper = to_rows(expand_to(scores.shape, "upper", upper).to(COMPUTE_DTYPES[scores.dtype]), dim)
 
     def solve(rows, gamma, budget):  # torch.compile of older PyTorch stops at annotations
-        return _weights(scaled(rows, gamma), bounds, budget)
+        return _weights(scaled(rows, gamma), upper, budget)
 
     return solve_rows(solve, scores, mask, dim, gamma=gamma, budget=budget)
-
-
-def upper_rows(upper: Tensor, scores: Tensor, dim: int) -> Tensor:
-    """The bounds, which broadcast to `scores`, as rows in the dtype that those are computed in."""
-    return to_rows(expand_to(scores.shape, "upper", upper).to(COMPUTE_DTYPES[scores.dtype]), dim)
 
 
 def _weights(values: Tensor, upper: float | Tensor, budget: float | Tensor) -> Tensor:

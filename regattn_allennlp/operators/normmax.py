@@ -26,7 +26,7 @@ def normmax(
 ) -> Tensor:
     """
     Sparse weights by a norm (Blondel, Martins & Niculae 2020, arXiv 1901.02324, section 4.3; Santos, Niculae, McNamee
-    & Martins 2024, arXiv 2402.13725, section 2, name it normmax): the solution of
+    & Martins 2024, arXiv 2402.13725, call it normmax): the solution of
 
         argmax_{p in simplex} <p, x> - gamma * ||p||_q,    ||p||_q = (sum_i p_i^q)^(1 / q),    q > 1
 

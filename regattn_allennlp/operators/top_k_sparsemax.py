@@ -40,7 +40,7 @@ def top_k_sparsemax(
         argmax_{p in simplex} <p, x> - gamma * 1/2 ||p||^2    where no more than top_k of the p_i are not 0,
 
     the Euclidean projection of x / gamma on the sparse simplex (Kyrillidis, Becker, Cevher & Koch 2013, arXiv
-    1206.1529, section 3): sparsemax of the `top_k` largest scores. Where several scores are the last of these, the
+    1206.1529): sparsemax of the `top_k` largest scores. Where several scores are the last of these, the
     first of them in the row are taken. A row that has no more than `top_k` scores is sparsemax's.
 
     The largest are selected, not sorted.
