@@ -42,14 +42,15 @@ def fenchel_young_loss(
         Any number of dimensions; the operator's `dim` is that of the classes. Half precision is computed in float32.
     target : Tensor
         Either of dtype int64, in the shape of `scores` without the operator's `dim`: the index of the true class; or
-        floating point, in the shape of `scores`: a distribution along `dim`. It may require a
-        gradient, which is right but for a constant in each row, for the target's sum is 1: as long as it is made by a
-        softmax or the like.
+        floating point, in the shape of `scores`: a distribution along `dim` (of an operator with a budget, weights
+        that sum to that). It may require a gradient, which is right but for a constant in each row, for the target's
+        sum is 1: as long as it is made by a softmax or the like.
     regularized_max : RegularizedMax
         What `gamma` and Omega are, and may learn them.
     mask : Tensor, optional
         dtype bool, broadcastable to `scores`; false takes a class out of the problem, as a score of -inf does. Where
-        the target gives weight to such a class the loss is +inf, as cross-entropy is; its gradient stays finite.
+        the target gives weight to such a class the loss is +inf, as cross-entropy is; its gradient stays finite. So it
+        is for other weights that the operator cannot give: a class index where none may have more than 0.3.
     reduction : str, optional (default = "mean")
         "mean", "sum", or "none": then the result has the shape of `scores` without `dim`. Rows that are ignored, or
         have nothing in the problem, have loss 0 and gradient 0 whatever their target is, and do not count for the
@@ -73,6 +74,7 @@ def fenchel_young_loss(
     dtype = regularized_max.compute_dtype(scores)
     dim_size = scores.size(dim)
     is_index = _check_kind_and_shape(target, scores, dim)
+    tolerance = SUM_TOLERANCES[dtype if is_index else target.dtype]
 
     if is_index:
         in_range = (target >= 0) & (target < dim_size)
@@ -84,7 +86,7 @@ def fenchel_young_loss(
         shape[dim] = dim_size
         target = (classes.view(shape) == target.unsqueeze(dim)).to(dtype)
     else:
-        _check_distribution(target, included, dim)
+        _check_distribution(target, included, dim, regularized_max.total(scores, included))
         target = target.to(dtype)
     counted = included.any(dim)
 
@@ -104,6 +106,9 @@ def fenchel_young_loss(
     loss = loss - loss.detach().clamp(max=0)
 
     outside = (target.detach().masked_fill(included, 0.0) != 0).any(dim)
+    attained = regularized_max.attains(reachable.detach(), included, tolerance)
+    if attained is not None:
+        outside = outside | ~attained
     loss = loss + torch.zeros_like(loss).masked_fill(outside, math.inf)
     if is_index:
         loss = loss.masked_fill(~in_range, math.nan)
@@ -144,7 +149,7 @@ def _check_index(target: Tensor, valid: Tensor, dim_size: int) -> None:
         raise ValueError(f"target must be a class index from 0 to {dim_size - 1} (or ignore_index), but has {wrong}")
 
 
-def _check_distribution(target: Tensor, included: Tensor, dim: int) -> None:
+def _check_distribution(target: Tensor, included: Tensor, dim: int, total: float | Tensor) -> None:
     # Rows with nothing in the problem are not looked at: they are padding.
     counted = expand_to(target.shape, "target", included.any(dim, keepdim=True))
     valid = ((target >= 0) & (target < math.inf)) | ~counted
@@ -152,10 +157,13 @@ def _check_distribution(target: Tensor, included: Tensor, dim: int) -> None:
         wrong = target.detach()[~valid][0].item()
         raise ValueError(f"target must be a distribution, of finite numbers not below 0, but has {wrong}")
     sums = target.detach().to(torch.float64 if target.device.type == "cpu" else torch.float32).sum(dim)
-    valid = ((sums - 1).abs() <= SUM_TOLERANCES[target.dtype]) | ~included.any(dim)
+    totals = total if isinstance(total, Tensor) else sums.new_full(sums.shape, total)
+    valid = ((sums - totals).abs() <= SUM_TOLERANCES[target.dtype] * totals.clamp(min=1)) | ~included.any(dim)
     if _is_known_to_fail(valid):
-        wrong = sums[~valid][0].item()
-        raise ValueError(f"target must be a distribution, with sum 1 along dim {dim}, but one has sum {wrong:.6g}")
+        wrong, wanted = sums[~valid][0].item(), totals[~valid][0].item()
+        raise ValueError(
+            f"target must be a distribution, with sum {wanted:.6g} along dim {dim}, but one has sum {wrong:.6g}"
+        )
 
 
 def _is_known_to_fail(valid: Tensor) -> bool:

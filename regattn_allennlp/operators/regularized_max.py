@@ -289,6 +289,17 @@ class RegularizedMax(torch.nn.Module):
         arguments = present_scores, gamma, shape, weights, gamma_slope, shape_slope, dim, offsets
         return function.apply(*arguments).to(scores.dtype)
 
+    def total(self, scores: Tensor, mask: Tensor | None = None) -> float | Tensor:
+        """What the weights of `scores` sum to, along `dim`: 1, if a subclass says nothing else."""
+        return 1.0
+
+    def attains(self, weights: Tensor, mask: Tensor | None, tolerance: float) -> Tensor | None:
+        """
+        For a loss: where `weights` are some that the operator can give, but for a relative `tolerance`, along `dim`,
+        which the result does not have. None is everywhere.
+        """
+        return None
+
     def compute_dtype(self, tensor: Tensor) -> torch.dtype:
         """What values are computed in: like the weights, but in what is wide enough for the regularization, too."""
         dtype = COMPUTE_DTYPES[tensor.dtype]

@@ -10,9 +10,23 @@ from hypothesis import strategies as st
 
 from regattn_allennlp import RegularizedMax
 
-NAMES = ["softmax", "sparsemax", "fusedmax", "oscarmax", "entmax", "squared_p_norm_max"]
+# With the bounds that constrained_sparsemax has by itself, and for rows of no more than top_k scores, the last two are
+# sparsemax.
+NAMES = [
+    "softmax",
+    "sparsemax",
+    "fusedmax",
+    "oscarmax",
+    "entmax",
+    "squared_p_norm_max",
+    "normmax",
+    "constrained_sparsemax",
+    "top_k_sparsemax",
+]
 
 every_operator = pytest.mark.parametrize("name", NAMES)
+
+LONGEST_ROW = 12
 
 # Every run tries the same examples; the first one may take as long as a compiler does.
 property_test = settings(deadline=None, derandomize=True, max_examples=50)
@@ -20,8 +34,8 @@ property_test = settings(deadline=None, derandomize=True, max_examples=50)
 
 def build(name: str, gamma: float = 1.0, lam: float = 0.1, dim: int = -1) -> RegularizedMax:
     """The operator of this name; only fusedmax and oscarmax have a `lam`."""
-    regularization = {"lam": lam} if name in ("fusedmax", "oscarmax") else {}
-    return RegularizedMax.by_name(name)(gamma=gamma, dim=dim, **regularization)
+    own = {"fusedmax": {"lam": lam}, "oscarmax": {"lam": lam}, "top_k_sparsemax": {"top_k": LONGEST_ROW}}
+    return RegularizedMax.by_name(name)(gamma=gamma, dim=dim, **own.get(name, {}))
 
 
 def random_scores(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -43,6 +57,8 @@ def omega_by_definition(name: str, weights: list[float], lam: float) -> float:
         return sum(weight**1.5 - weight for weight in weights) / 0.75
     if name == "squared_p_norm_max":
         return sum(weight**1.5 for weight in weights) ** (2 / 1.5) / 2
+    if name == "normmax":
+        return sum(weight**2 for weight in weights) ** 0.5
     omega = sum(weight**2 for weight in weights) / 2
     if name == "fusedmax":
         omega += lam * sum(abs(after - before) for before, after in itertools.pairwise(weights))
@@ -55,7 +71,7 @@ gammas = st.floats(0.1, 10)
 lams = st.floats(0, 3)
 # Whole numbers make ties.
 _scores = st.one_of(st.integers(-4, 4).map(float), st.floats(-10, 10))
-rows = st.lists(_scores, min_size=1, max_size=12).map(lambda row: torch.tensor(row, dtype=torch.float64))
+rows = st.lists(_scores, min_size=1, max_size=LONGEST_ROW).map(lambda row: torch.tensor(row, dtype=torch.float64))
 
 
 @st.composite

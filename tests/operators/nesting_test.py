@@ -14,7 +14,7 @@ from tests.operators.common import NAMES, random_scores
 SCORES = torch.tensor([1.0, 0.8, 0.75, -0.1, -3.0, 0.3], dtype=torch.float64)
 DIRECTION = torch.tensor([0.3, -0.2, 0.5, 0.4, -0.6, 0.1], dtype=torch.float64)
 TARGET = torch.tensor([0.1, 0.2, 0.3, 0.2, 0.1, 0.1], dtype=torch.float64)
-# A step along a curve of scores, gamma, and lam or what alpha is above 1.2.
+# A step along a curve of scores, gamma, and lam or what alpha is above 1.2 and upper above 0.3.
 POINT = torch.tensor([0.1, 1.2, 0.11], dtype=torch.float64)
 
 every_operator = pytest.mark.parametrize("name", [*NAMES, "custom"])
@@ -28,6 +28,7 @@ def build(name: str, gamma: Tensor, lam: Tensor) -> RegularizedMax:
     if name == "custom":
         return CustomMax(tsallis, gamma)
     own = {"fusedmax": {"lam": lam}, "oscarmax": {"lam": lam}, "entmax": {"alpha": 1.2 + lam}}
+    own["constrained_sparsemax"] = {"upper": 0.3 + lam}
     return RegularizedMax.by_name(name)(gamma=gamma, **own.get(name, {}))
 
 

@@ -15,15 +15,19 @@ from torch.export import Dim
 from torch.testing import assert_close
 
 from regattn_allennlp import (
+    ConstrainedSparsemax,
     Entmax,
     Fusedmax,
+    Normmax,
     Oscarmax,
     RegularizedMax,
     Softmax,
     Sparsemax,
     SquaredPNormMax,
+    TopKSparsemax,
     entmax,
     fusedmax,
+    normmax,
     oscarmax,
     softmax,
     sparsemax,
@@ -115,6 +119,10 @@ MODULES = {
     "entmax": Entmax,
     "entmax 3": lambda: Entmax(alpha=3.0),
     "entmax, learned": lambda: Entmax(learn_gamma=True, learn_alpha=True),
+    "normmax": lambda: Normmax(exponent=1.7, learn_gamma=True),
+    "constrained_sparsemax": lambda: ConstrainedSparsemax(gamma=0.7, upper=0.3),
+    "constrained_sparsemax, learned": lambda: ConstrainedSparsemax(upper=torch.tensor(0.4), learn_gamma=True),
+    "top_k_sparsemax": lambda: TopKSparsemax(gamma=2.0, top_k=3),
 }
 
 
@@ -202,6 +210,7 @@ SOLVERS = {
     "fusedmax": fusedmax,
     "oscarmax": oscarmax,
     "squared_p_norm_max": squared_p_norm_max,
+    "normmax": normmax,
     "entmax": lambda scores: entmax(scores, alpha=1.2),
 }
 

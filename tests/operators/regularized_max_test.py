@@ -3,7 +3,18 @@ import torch
 from torch.testing import assert_close
 
 import regattn_allennlp
-from regattn_allennlp import Entmax, Fusedmax, Oscarmax, RegularizedMax, Softmax, Sparsemax, SquaredPNormMax
+from regattn_allennlp import (
+    ConstrainedSparsemax,
+    Entmax,
+    Fusedmax,
+    Normmax,
+    Oscarmax,
+    RegularizedMax,
+    Softmax,
+    Sparsemax,
+    SquaredPNormMax,
+    TopKSparsemax,
+)
 from tests.operators.common import NAMES, build, every_operator, omega_by_definition, random_mask, random_scores
 
 CLASSES = {
@@ -13,6 +24,9 @@ CLASSES = {
     "oscarmax": Oscarmax,
     "entmax": Entmax,
     "squared_p_norm_max": SquaredPNormMax,
+    "normmax": Normmax,
+    "constrained_sparsemax": ConstrainedSparsemax,
+    "top_k_sparsemax": TopKSparsemax,
 }
 
 

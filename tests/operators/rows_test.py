@@ -152,7 +152,7 @@ def test_rows_of_length_one(name):
     weights, gradient = weights_and_gradient(build(name), scores)
     assert torch.equal(weights, torch.ones(3, 1, dtype=torch.float64))
     assert torch.equal(gradient, torch.zeros(3, 1, dtype=torch.float64))
-    omega = 0.0 if name in ("softmax", "entmax") else 0.5
+    omega = {"softmax": 0.0, "entmax": 0.0, "normmax": 1.0}.get(name, 0.5)
     assert_close(build(name, gamma=2.0).value(scores), scores.squeeze(-1) - 2.0 * omega)
 
 
@@ -392,7 +392,8 @@ def test_scores_must_be_a_tensor_with_a_dimension(name):
 @every_operator
 def test_arguments_and_their_defaults(name):
     own = {"fusedmax": {"lam": 0.1}, "oscarmax": {"lam": 0.1}, "entmax": {"alpha": 1.5}}
-    own["squared_p_norm_max"] = {"exponent": 1.5}
+    own |= {"squared_p_norm_max": {"exponent": 1.5}, "normmax": {"exponent": 2.0}}
+    own |= {"constrained_sparsemax": {"upper": 1.0, "budget": 1.0}, "top_k_sparsemax": {"top_k": 8}}
     defaults = {"mask": None, "dim": -1, "gamma": 1.0} | own.get(name, {})
     parameters = inspect.signature(function(name)).parameters
     assert list(parameters) == ["scores", *defaults]

@@ -5,7 +5,14 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.modules.attention import Attention
 
 import regattn_allennlp
-from regattn_allennlp.modules.attention import CustomMaxAttention, EntmaxAttention, SquaredPNormMaxAttention
+from regattn_allennlp.modules.attention import (
+    ConstrainedSparsemaxAttention,
+    CustomMaxAttention,
+    EntmaxAttention,
+    NormmaxAttention,
+    SquaredPNormMaxAttention,
+    TopKSparsemaxAttention,
+)
 
 
 def half_square(weights: torch.Tensor) -> torch.Tensor:
@@ -24,6 +31,21 @@ CONFIGS = [
         lambda scores, mask: regattn_allennlp.squared_p_norm_max(scores, mask, gamma=0.7, exponent=1.25),
     ),
     (
+        ConstrainedSparsemaxAttention,
+        {"type": "constrained_sparsemax", "gamma": 0.7, "upper": 0.3, "budget": 0.8},
+        lambda scores, mask: regattn_allennlp.constrained_sparsemax(scores, mask, gamma=0.7, upper=0.3, budget=0.8),
+    ),
+    (
+        TopKSparsemaxAttention,
+        {"type": "top_k_sparsemax", "gamma": 0.7, "top_k": 2},
+        lambda scores, mask: regattn_allennlp.top_k_sparsemax(scores, mask, gamma=0.7, top_k=2),
+    ),
+    (
+        NormmaxAttention,
+        {"type": "normmax", "gamma": 0.7, "exponent": 3.0},
+        lambda scores, mask: regattn_allennlp.normmax(scores, mask, gamma=0.7, exponent=3.0),
+    ),
+    (
         CustomMaxAttention,
         {"type": "custom", "gamma": 0.7, "omega_function": f"{__name__}.half_square"},
         lambda scores, mask: regattn_allennlp.sparsemax(scores, mask, gamma=0.7),
@@ -32,7 +54,7 @@ CONFIGS = [
 
 
 every_attention = pytest.mark.parametrize(
-    "attention_class, config, operator", CONFIGS, ids=["entmax", "norm", "custom"]
+    "attention_class, config, operator", CONFIGS, ids=[config["type"] for _, config, _ in CONFIGS]
 )
 
 
@@ -94,6 +116,9 @@ def test_similarity_and_normalize(attention_class, config, operator):
         ({"type": "entmax", "alpha": 0.5}, "alpha must be .* but is 0.5"),
         ({"type": "entmax", "alpha": 3.0, "learn_alpha": True, "max_alpha": 2.5}, "below max_alpha = 2.5"),
         ({"type": "squared_p_norm_max", "exponent": 3}, "exponent must be .* but is 3"),
+        ({"type": "constrained_sparsemax", "upper": 0}, "upper must be .* but is 0"),
+        ({"type": "top_k_sparsemax", "top_k": 0}, "top_k must be .* but is 0"),
+        ({"type": "normmax", "exponent": 1}, "exponent must be .* but is 1"),
         ({"type": "custom", "omega_function": "no_such_package.omega"}, "no_such_package"),
     ],
     ids=str,
