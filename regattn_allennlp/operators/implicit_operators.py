@@ -62,6 +62,7 @@ def solve_implicit_operator(
     float64.
     """
     number, tensor = (0.0, parameter) if isinstance(parameter, Tensor) else (parameter, None)
+    problem = problem.to(COMPUTE_DTYPES[problem.dtype])  # the Jacobian is that of the weights before they are rounded
     if not is_compiling_a_transform():
         function = _Solution if torch.compiler.is_compiling() else _SolutionInForwardMode
         return function.apply(regularizer, problem, mask, gamma, number, tensor, is_wide, offsets)

@@ -24,6 +24,9 @@ NAMES = [
     "top_k_sparsemax",
 ]
 
+# Those that take no packed rows.
+DENSE_ONLY = ["normmax", "constrained_sparsemax", "top_k_sparsemax"]
+
 every_operator = pytest.mark.parametrize("name", NAMES)
 
 LONGEST_ROW = 12

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 import regattn_allennlp
 from regattn_allennlp import RegularizedMax
-from tests.operators.common import NAMES, build, every_operator, random_mask, random_scores
+from tests.operators.common import DENSE_ONLY, NAMES, build, every_operator, random_mask, random_scores
 
 EXACTLY = {"rtol": 0.0, "atol": 0.0}
 nan = math.nan
@@ -394,7 +394,8 @@ def test_arguments_and_their_defaults(name):
     own = {"fusedmax": {"lam": 0.1}, "oscarmax": {"lam": 0.1}, "entmax": {"alpha": 1.5}}
     own |= {"squared_p_norm_max": {"exponent": 1.5}, "normmax": {"exponent": 2.0}}
     own |= {"constrained_sparsemax": {"upper": 1.0, "budget": 1.0}, "top_k_sparsemax": {"top_k": 8}}
-    defaults = {"mask": None, "dim": -1, "gamma": 1.0} | own.get(name, {})
+    packed = {} if name in DENSE_ONLY else {"offsets": None}
+    defaults = {"mask": None, "dim": -1, "gamma": 1.0} | own.get(name, {}) | packed
     parameters = inspect.signature(function(name)).parameters
     assert list(parameters) == ["scores", *defaults]
     assert {key: parameter.default for key, parameter in parameters.items() if key != "scores"} == defaults

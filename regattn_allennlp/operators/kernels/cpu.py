@@ -40,6 +40,9 @@ TOLERANCES = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-14}
 # In float64 the exponential of anything lower is 0.
 LOWEST = -750.0
 
+# Sums of many terms lose fewer digits where they are sums of sums of so many.
+TERMS_IN_A_ROW = 128
+
 # Of what divides, and of what is a product with it.
 LEAST_TOP, LARGEST_SHARE = 1e-300, 1e300
 
@@ -475,9 +478,12 @@ def entmax_numpy(first_row, end_row, starts, scores, mask, gamma, alphas, tolera
             count = _from_the_largest(values, positions, count, order, tolerance, solved)
         else:
             total = 0.0
-            for k in range(count):
-                solved[k] = math.exp(values[k])
-                total += solved[k]
+            for first in range(0, count, TERMS_IN_A_ROW):
+                part = 0.0
+                for k in range(first, min(first + TERMS_IN_A_ROW, count)):
+                    solved[k] = math.exp(values[k])
+                    part += solved[k]
+                total += part
             for k in range(count):
                 solved[k] /= total
         for k in range(count):
@@ -508,19 +514,23 @@ def _from_the_largest(values, positions, count, order, tolerance, weights):
         # total^(a - 1) / c * p_max times the sum of b.
         scale, factor = order / top, math.exp(largest)
         total, slope = 0.0, 0.0
-        for k in range(count):
-            ratio = 1.0 + scale * values[k]
-            if num_factors == 1:
-                below = ratio
-            elif num_factors == 3:
-                below = ratio * ratio * ratio
-            elif order > 0.05:
-                below = ratio ** (inverse - 1.0)
-            else:  # loses no digits for small a
-                below = math.exp(math.log1p(scale * values[k]) * (inverse - 1.0))
-            weights[k] = factor * below * ratio
-            total += weights[k]
-            slope += below
+        for first in range(0, count, TERMS_IN_A_ROW):
+            part, part_slope = 0.0, 0.0
+            for k in range(first, min(first + TERMS_IN_A_ROW, count)):
+                ratio = 1.0 + scale * values[k]
+                if num_factors == 1:
+                    below = ratio
+                elif num_factors == 3:
+                    below = ratio * ratio * ratio
+                elif order > 0.05:
+                    below = ratio ** (inverse - 1.0)
+                else:  # loses no digits for small a
+                    below = math.exp(math.log1p(scale * values[k]) * (inverse - 1.0))
+                weights[k] = factor * below * ratio
+                part += weights[k]
+                part_slope += below
+            total += part
+            slope += part_slope
         slope *= factor / top
         if not (total - 1.0 > tolerance and total < total_before):
             break
@@ -567,19 +577,24 @@ def _from_the_smallest(values, count, order, tolerance, weights):
         num_smallest += values[k] == smallest
         num_larger += values[k] > smallest
     weight = 1.0 / (num_smallest + num_larger)
-    total_before = np.inf
+    total_before, is_last = np.inf, False
     while True:
         power = weight**order
         total, slope = num_smallest * weight, num_smallest
-        for k in range(count):
-            weights[k] = weight if values[k] == smallest else 0.0
-            if values[k] > smallest:
-                weights[k] = _root(power + order * (values[k] - smallest), order)
-                total += weights[k]
-                slope += (weight / weights[k]) ** (order - 1.0)
+        for first in range(0, count, TERMS_IN_A_ROW):
+            part, part_slope = 0.0, 0.0
+            for k in range(first, min(first + TERMS_IN_A_ROW, count)):
+                weights[k] = weight if values[k] == smallest else 0.0
+                if values[k] > smallest:
+                    weights[k] = _root(power + order * (values[k] - smallest), order)
+                    part += weights[k]
+                    part_slope += (weight / weights[k]) ** (order - 1.0)
+            total += part
+            slope += part_slope
         # As in `_from_the_largest`; but here what is left over is the smallest weight's affair.
-        if not (total - 1.0 > tolerance and total < total_before):
+        if is_last:
             break
+        is_last = not (total - 1.0 > tolerance and total < total_before)
         total_before = total
         weight = max(weight - (total - 1.0) / slope, 0.0)
 
@@ -780,7 +795,7 @@ def block_jacobian_numpy(first_row, end_row, starts, vector, blocks, gamma, prod
 
 
 def _run(
-    solver: Callable, shape: tuple, offsets: Tensor | None, *arguments: Any, scores_per_thread: int = SCORES_PER_THREAD
+    solver: Callable, shape: tuple, offsets: Tensor | None, *arguments: Any, scores_per_thread: int | None = None
 ) -> None:
     """
     Call `solver` for all rows of entries of this shape (num_copies, num_entries), with the arguments given, arrays
@@ -799,7 +814,7 @@ def _run(
         starts = np.append(first_starts, size).astype(np.uint64)
     flat = [argument.reshape(-1) if isinstance(argument, np.ndarray) else argument for argument in arguments]
     num_rows = len(starts) - 1
-    num_threads = min(torch.get_num_threads(), num_rows, size // scores_per_thread)
+    num_threads = min(torch.get_num_threads(), num_rows, size // (scores_per_thread or SCORES_PER_THREAD))
     if num_threads < 2:
         solver(0, num_rows, starts, *flat)
         return

@@ -135,14 +135,15 @@ def test_kernels_are_compiled_once_for_all_processes(tmp_path):
     assert [process.stdout.split() for process in hits_and_misses] == [["0", "1"], ["1", "0"]]
 
 
-@pytest.mark.parametrize("name", ["sparsemax", "fusedmax", "oscarmax"])
+@pytest.mark.parametrize("name", ["sparsemax", "fusedmax", "oscarmax", "entmax"])
 def test_threads_share_the_rows_and_change_nothing(name, monkeypatch):
     scores, mask = random_scores(101, 7), random_mask(101, 7)
-    lam = {} if name == "sparsemax" else {"lam": torch.linspace(0, 0.5, 101).view(101, 1)}
+    parameters = {"entmax": {"alpha": torch.linspace(1, 3, 101).view(101, 1)}, "sparsemax": {}}
+    by_row = parameters.get(name, {"lam": torch.linspace(0, 0.5, 101).view(101, 1)})
 
     def weights_and_gradient() -> list[torch.Tensor]:
         rows = scores.clone().requires_grad_()
-        weights = getattr(regattn_allennlp, name)(rows, mask, **lam)
+        weights = getattr(regattn_allennlp, name)(rows, mask, **by_row)
         return [weights, torch.autograd.grad(weights[:, 1].sum(), rows)[0]]
 
     alone = weights_and_gradient()
@@ -156,6 +157,7 @@ def test_threads_share_the_rows_and_change_nothing(name, monkeypatch):
 
     monkeypatch.setattr(cpu.threading, "Thread", CountedThread)
     monkeypatch.setattr(cpu, "SCORES_PER_THREAD", 100)
+    monkeypatch.setattr(cpu, "SCORES_PER_THREAD_BY_STEPS", 100)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert_close(weights_and_gradient(), alone, rtol=0, atol=0)
     assert num_started == 2 * 2  # two threads beside this one, forward and backward
