@@ -4,11 +4,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regattn_allennlp.operators.functions import overridable
+from regattn_allennlp.operators.entmax import Entmax
+from regattn_allennlp.operators.functions import is_plain, overridable
 from regattn_allennlp.operators.regularized_max import RegularizedMax
-from regattn_allennlp.operators.rows import COMPUTE_DTYPES, expand_to, included_positions
+from regattn_allennlp.operators.rows import (
+    COMPUTE_DTYPES,
+    check_number,
+    check_scores,
+    expand_to,
+    from_rows,
+    included_positions,
+    to_rows,
+)
 
 REDUCTIONS = ("mean", "sum", "none")
+
+# The alphas of `entmax` for which `kernels.losses` has the loss of an index.
+KERNEL_ALPHAS = (1.0, 1.5, 2.0)
 
 # How far from 1 a distribution may sum, of float32 and of half precision: rounding of long rows, not more.
 SUM_TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
@@ -22,6 +34,8 @@ def fenchel_young_loss(
     mask: Tensor | None = None,
     reduction: str = "mean",
     ignore_index: int = -100,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """
     The loss that belongs to a regularized max operator (Blondel, Martins & Niculae 2020, arXiv 1901.02324, section 3):
@@ -35,6 +49,13 @@ def fenchel_young_loss(
 
     Softmax's is cross-entropy, less the target's own entropy where that is not 0; sparsemax's is the sparsemax loss
     (Martins & Astudillo 2016, arXiv 1602.02068). Operators with sparse weights reach 0 at finite scores.
+
+    Class weights w and smoothing s are those of `torch.nn.functional.cross_entropy`, for every operator. With L(x; k)
+    the loss of the class k and n the number of classes in the problem, an index k has the loss
+
+        (1 - s) * w_k * L(x; k)  +  s / n * sum_j w_j * L(x; j)
+
+    and in place of the first term a distribution y has (1 - s) * b * L(x; w * y / b), b the sum of w * y.
 
     # Parameters
 
@@ -50,70 +71,302 @@ def fenchel_young_loss(
     mask : Tensor, optional
         dtype bool, broadcastable to `scores`; false takes a class out of the problem, as a score of -inf does. Where
         the target gives weight to such a class the loss is +inf, as cross-entropy is; its gradient stays finite.
+        Smoothing is over the other classes alone.
     reduction : str, optional (default = "mean")
         "mean", "sum", or "none": then the result has the shape of `scores` without `dim`. Rows that are ignored, or
         have nothing in the problem, have loss 0 and gradient 0 whatever their target is, and do not count for the
         mean; the mean over no rows is 0 too (PyTorch's cross-entropy gives NaN), so that an empty batch adds nothing.
+        With `weight` the mean over indices is the sum divided by that of the targets' weights; if these are all 0, so
+        is the mean.
     ignore_index : int, optional (default = -100)
         Rows with this index are ignored.
+    weight : Tensor, optional
+        w, floating point and of shape (num_classes,): finite numbers not below 0.
+    label_smoothing : float, optional (default = 0.0)
+        s, from 0 to 1.
 
     # Raises
 
-    TypeError for a target that is of no such dtype; ValueError for one that does not have its shape; and, on the CPU,
-    ValueError for an index that is not in 0 to the number of classes, and for distributions with negative or
-    non-finite entries or that do not sum to 1. Elsewhere, and in compiled or transformed functions, values are not
-    looked at, because that would wait for the device; a row with such an index has loss NaN.
+    TypeError for a target or weight that is of no such dtype; ValueError for one that does not have its shape, and for
+    a smoothing that is not from 0 to 1; and, on the CPU, ValueError for an index that is not in 0 to the number of
+    classes, for distributions with negative or non-finite entries or that do not sum to 1, and for such weights.
+    Elsewhere, and in compiled or transformed functions, values are not looked at, because that would wait for the
+    device; a row with such an index has loss NaN.
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, but is {reduction!r}")
-    if not isinstance(regularized_max, RegularizedMax):
-        raise TypeError(f"regularized_max must be an operator such as Sparsemax(), but is {regularized_max!r}")
+    _check_reduction(reduction)
+    _check_operator(regularized_max)
+    smoothing = _check_label_smoothing(label_smoothing)
+    mask = check_scores(scores, mask)
+    dim = regularized_max.dim
+    is_index = _check_kind_and_shape(target, scores, dim)
+    _check_weight(weight, scores.size(dim))
+    if is_index:
+        losses, counts = _losses_of_indices(scores, mask, target, ignore_index, weight, smoothing, regularized_max)
+    else:
+        losses, counts = _losses_of_distributions(scores, mask, target, weight, smoothing, regularized_max)
+    if reduction == "none":
+        return losses.to(scores.dtype)
+    total = losses.sum()
+    if reduction == "mean":
+        count = counts.sum()
+        total = (total / count.where(count != 0, 1)).where(count != 0, 0)
+    return total.to(scores.dtype)
+
+
+def _losses_of_indices(
+    scores: Tensor,
+    mask: Tensor | None,
+    target: Tensor,
+    ignore_index: int,
+    weight: Tensor | None,
+    smoothing: float,
+    regularized_max: RegularizedMax,
+) -> tuple[Tensor, Tensor]:
+    """The losses of the rows, and what each counts in the mean."""
+    dim, num_classes = regularized_max.dim, scores.size(regularized_max.dim)
+    dtype = regularized_max.compute_dtype(scores)
+    is_ignored, in_range = target == ignore_index, (target >= 0) & (target < num_classes)
+    _check_index(target, in_range | is_ignored, num_classes)
+    if num_classes == 0:
+        return scores.sum(dim).to(dtype), scores.sum(dim).detach()
+
+    index = target.clamp(min=0, max=num_classes - 1)
+    counts = torch.ones_like(index, dtype=dtype) if weight is None else weight[index].to(dtype)
+    arguments = scores, mask, index.masked_fill(is_ignored, -1), (1 - smoothing) * counts, weight, smoothing
+    gamma, alpha = regularized_max.gamma, regularized_max.entmax_alpha()
+    if _has_kernel(gamma, alpha, weight, scores, mask, target):
+        losses, counted = _KernelLosses.apply(*arguments, gamma, alpha, dim)
+        losses = losses.to(dtype)
+    else:
+        losses, counted = _losses_by_operator(*arguments, regularized_max)
+
+    place = index.unsqueeze(dim)
+    outside = scores.detach().gather(dim, place) == -math.inf
+    if mask is not None:
+        outside = outside | ~mask.gather(dim, place)
+    losses = losses + _infinite_where(outside.squeeze(dim) & ((1 - smoothing) * counts.detach() > 0), losses)
+    losses = losses.masked_fill(~in_range, math.nan).masked_fill(~counted, 0.0)
+    return losses, counts.masked_fill(~counted, 0.0)
+
+
+def _losses_by_operator(
+    scores: Tensor,
+    mask: Tensor | None,
+    index: Tensor,
+    target_weights: Tensor,
+    class_weights: Tensor | None,
+    smoothing: float,
+    regularized_max: RegularizedMax,
+) -> tuple[Tensor, Tensor]:
+    """
+    The losses of indices, and which rows have one: those with an index below 0, and with nothing in the problem, have
+    not. Finite for a class outside of the problem: as if its score were the largest.
+    """
+    dim = regularized_max.dim
+    present, included = _present_scores(scores, mask, regularized_max, index >= 0)
+    value = regularized_max.value(present, included)
+    place = index.clamp(min=0).unsqueeze(dim)
+    omega = regularized_max.omega_at(place, included, present.dtype)
+    omega = omega.squeeze(dim) if isinstance(omega, Tensor) else omega
+    gamma: Any = regularized_max.by_row(regularized_max.gamma, scores)
+    losses = target_weights * (value + gamma * omega - present.gather(dim, place).squeeze(dim))
+    if smoothing > 0:
+        losses = losses + _smoothing_losses(value, present, included, class_weights, smoothing, regularized_max)
+    return _not_below_0(losses), included.any(dim)
+
+
+def _has_kernel(gamma: float | Tensor, alpha: float | None, weight: Tensor | None, *tensors: Tensor | None) -> bool:
+    """Whether `_KernelLosses` can have these losses of indices."""
+    return (
+        alpha in KERNEL_ALPHAS
+        and not isinstance(gamma, Tensor)
+        and all(tensor is None or (tensor.device.type == "cpu" and is_plain(tensor)) for tensor in (weight, *tensors))
+        and not (weight is not None and weight.requires_grad)
+    )
+
+
+class _KernelLosses(torch.autograd.Function):
+    """
+    `_losses_by_operator`, for the losses of `entmax` with fixed gamma and alpha, without anything as large as the
+    scores but their gradient. Derivatives of that, and transforms of it, are left to `_losses_by_operator`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        scores: Tensor,
+        mask: Tensor | None,
+        index: Tensor,
+        target_weights: Tensor,
+        class_weights: Tensor | None,
+        smoothing: float,
+        gamma: float,
+        alpha: float,
+        dim: int,
+    ) -> tuple[Tensor, Tensor]:
+        from regattn_allennlp.operators.kernels import losses as kernels  # compilers take long to import
+
+        rows, mask_rows = to_rows(scores, dim), None if mask is None else to_rows(mask, dim)
+        losses, summaries = kernels.loss_rows(
+            rows, mask_rows, index.flatten(), target_weights.flatten(), class_weights, smoothing, gamma, alpha
+        )
+        counted = (summaries[:, 0] != -math.inf).view(index.shape)
+        ctx.save_for_backward(scores, mask, index, target_weights, class_weights, summaries)
+        ctx.numbers = smoothing, gamma, alpha, dim
+        ctx.mark_non_differentiable(counted)
+        return losses.view(index.shape), counted
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Any) -> tuple:  # type: ignore[override]
+        scores, mask, index, target_weights, class_weights, summaries = ctx.saved_tensors
+        smoothing, gamma, alpha, dim = ctx.numbers
+        if torch.is_grad_enabled() or not is_plain(upstream):
+            with torch.enable_grad():
+                losses, _ = _losses_by_operator(
+                    scores, mask, index, target_weights, class_weights, smoothing, Entmax(gamma, alpha, dim)
+                )
+            (gradient,) = torch.autograd.grad(
+                losses, scores, upstream.to(losses.dtype), create_graph=torch.is_grad_enabled()
+            )
+        else:
+            from regattn_allennlp.operators.kernels import losses as kernels
+
+            gradient = kernels.loss_gradient_rows(
+                to_rows(scores, dim),
+                None if mask is None else to_rows(mask, dim),
+                index.flatten(),
+                target_weights.flatten(),
+                class_weights,
+                gamma,
+                alpha,
+                summaries,
+                upstream.flatten(),
+            )
+            gradient = from_rows(gradient, scores.shape, dim)
+        return gradient, *(None for _ in range(8))
+
+
+def _losses_of_distributions(
+    scores: Tensor,
+    mask: Tensor | None,
+    target: Tensor,
+    weight: Tensor | None,
+    smoothing: float,
+    regularized_max: RegularizedMax,
+) -> tuple[Tensor, Tensor]:
+    """The losses of the rows, and what each counts in the mean."""
+    dim = regularized_max.dim
+    present, included = _present_scores(scores, mask, regularized_max)
+    _check_distribution(target, included, dim)
+    counted = included.any(dim)
+    target = target.to(present.dtype)
+    if weight is not None:
+        target = target * _along(weight.to(present.dtype), scores, dim)
+
+    reachable = target.masked_fill(~included, 0.0)
+    amount: Any = 1.0
+    point = reachable
+    if weight is not None:
+        amount = reachable.sum(dim)
+        point = reachable / amount.where(amount != 0, 1).unsqueeze(dim)
+    value = regularized_max.value(present, included)
+    gamma: Any = regularized_max.by_row(regularized_max.gamma, scores)
+    omega = regularized_max.omega(point, included)
+    losses = amount * (value + gamma * omega) - (present * reachable).sum(dim)
+    if smoothing > 0:
+        added = _smoothing_losses(value, present, included, weight, smoothing, regularized_max)
+        losses = (1 - smoothing) * losses + added
+    losses = _not_below_0(losses)
+    if smoothing < 1:
+        outside = (target.detach().masked_fill(included, 0.0) != 0).any(dim)
+        losses = losses + _infinite_where(outside, losses)
+    return losses.masked_fill(~counted, 0.0), counted.to(losses.dtype)
+
+
+def _smoothing_losses(
+    value: Tensor,
+    present: Tensor,
+    included: Tensor,
+    class_weights: Tensor | None,
+    smoothing: float,
+    regularized_max: RegularizedMax,
+) -> Tensor:
+    """smoothing / n * sum_k w_k * L(x; k), over the n classes in the problem."""
+    dim = regularized_max.dim
+    shares = smoothing / included.sum(dim, keepdim=True).clamp(min=1).to(present.dtype)
+    if class_weights is not None:
+        shares = shares * _along(class_weights.to(present.dtype), present, dim)
+    shares = shares.where(included, 0)
+    classes = _along(torch.arange(present.size(dim), device=present.device), present, dim).expand(present.shape)
+    omegas = regularized_max.omega_at(classes, included, present.dtype)
+    gamma: Any = regularized_max.by_row(regularized_max.gamma, present)
+    return shares.sum(dim) * value + gamma * (shares * omegas).sum(dim) - (shares * present).sum(dim)
+
+
+def _present_scores(
+    scores: Tensor, mask: Tensor | None, regularized_max: RegularizedMax, looked_at: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """
+    The scores less the row's largest, 0 where they are not in the problem, and where they are: not in rows that are
+    not looked at. The loss does not change with a constant added to the scores, but large ones would take its digits.
+    """
     dim = regularized_max.dim
     included = included_positions(scores, mask)
-    dtype = regularized_max.compute_dtype(scores)
-    dim_size = scores.size(dim)
-    is_index = _check_kind_and_shape(target, scores, dim)
-
-    if is_index:
-        in_range = (target >= 0) & (target < dim_size)
-        not_ignored = target != ignore_index
-        included = included & not_ignored.unsqueeze(dim)
-        _check_index(target, in_range | ~not_ignored, dim_size)
-        classes = torch.arange(dim_size, device=scores.device)
-        shape = [1] * scores.dim()
-        shape[dim] = dim_size
-        target = (classes.view(shape) == target.unsqueeze(dim)).to(dtype)
-    else:
-        _check_distribution(target, included, dim)
-        target = target.to(dtype)
-    counted = included.any(dim)
-
-    # The loss does not change with a constant added to the scores, but large ones would take its digits.
-    present = scores.to(dtype).masked_fill(~included, 0.0)
-    if dim_size:
+    if looked_at is not None:
+        included = included & looked_at.unsqueeze(dim)
+    present = scores.to(regularized_max.compute_dtype(scores)).masked_fill(~included, 0.0)
+    if scores.size(dim):
         largest = present.detach().masked_fill(~included, -math.inf).amax(dim, keepdim=True)
         # (Nor may a low score become -inf: that is not in the problem.)
         lowest = torch.finfo(present.dtype).min
         present = (present - largest).clamp(min=lowest).masked_fill(~included, 0.0)
+    return present, included
 
-    reachable = target.masked_fill(~included, 0.0)
-    gamma: Any = regularized_max.by_row(regularized_max.gamma, scores)
-    omega = regularized_max.omega(reachable, included)
-    loss = regularized_max.value(present, included) + gamma * omega - (present * reachable).sum(dim)
-    # Not below 0 by a rounding error, which must not change the gradient.
-    loss = loss - loss.detach().clamp(max=0)
 
-    outside = (target.detach().masked_fill(included, 0.0) != 0).any(dim)
-    loss = loss + torch.zeros_like(loss).masked_fill(outside, math.inf)
-    if is_index:
-        loss = loss.masked_fill(~in_range, math.nan)
-    loss = loss.masked_fill(~counted, 0.0)
-    if reduction == "none":
-        return loss.to(scores.dtype)
-    total = loss.sum()
-    if reduction == "mean":
-        total = total / counted.sum().clamp(min=1)
-    return total.to(scores.dtype)
+def _not_below_0(losses: Tensor) -> Tensor:
+    """Not by a rounding error, which must not change the gradient."""
+    return losses - losses.detach().clamp(max=0)
+
+
+def _infinite_where(condition: Tensor, losses: Tensor) -> Tensor:
+    """To be added to the losses, whose gradient stays finite."""
+    return torch.zeros_like(losses).masked_fill(condition, math.inf)
+
+
+def _along(of_classes: Tensor, scores: Tensor, dim: int) -> Tensor:
+    """A tensor of one number for each class, in a shape that broadcasts to the scores."""
+    shape = [1] * scores.dim()
+    shape[dim] = -1
+    return of_classes.view(shape)
+
+
+def _check_reduction(reduction: str) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, but is {reduction!r}")
+
+
+def _check_operator(regularized_max: RegularizedMax) -> None:
+    if not isinstance(regularized_max, RegularizedMax):
+        raise TypeError(f"regularized_max must be an operator such as Sparsemax(), but is {regularized_max!r}")
+
+
+def _check_label_smoothing(label_smoothing: float) -> float:
+    return check_number("label_smoothing", label_smoothing, lambda value: 0 <= value <= 1, "from 0 to 1")
+
+
+def _check_weight(weight: Tensor | None, num_classes: int | None = None) -> None:
+    if weight is None:
+        return
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"weight must be a torch.Tensor, but is of type {type(weight).__name__}")
+    if weight.dtype not in COMPUTE_DTYPES:
+        raise TypeError(f"weight must be of floating point, but has dtype {weight.dtype}")
+    if weight.dim() != 1 or (num_classes is not None and len(weight) != num_classes):
+        wanted = "(num_classes,)" if num_classes is None else f"({num_classes},)"
+        raise ValueError(f"weight must have one number for each class, shape {wanted}, but has {tuple(weight.shape)}")
+    valid = (weight >= 0) & (weight < math.inf)
+    if _is_known_to_fail(valid):
+        raise ValueError(f"weight must be of finite numbers not below 0, but has {weight.detach()[~valid][0].item()}")
 
 
 def _check_kind_and_shape(target: Tensor, scores: Tensor, dim: int) -> bool:
@@ -176,22 +429,42 @@ class FenchelYoungLoss(torch.nn.Module):
 
     regularized_max : RegularizedMax
         The operator whose loss this is; a submodule, which may learn.
-    reduction, ignore_index
-        See `fenchel_young_loss`.
+    reduction, ignore_index, weight, label_smoothing
+        See `fenchel_young_loss`. The weight is a buffer.
     """
 
-    def __init__(self, regularized_max: RegularizedMax, reduction: str = "mean", ignore_index: int = -100) -> None:
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        regularized_max: RegularizedMax,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+        weight: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
         super().__init__()
-        if not isinstance(regularized_max, RegularizedMax):
-            raise TypeError(f"regularized_max must be an operator such as Sparsemax(), but is {regularized_max!r}")
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, but is {reduction!r}")
+        _check_operator(regularized_max)
+        _check_reduction(reduction)
+        _check_weight(weight)
         self.regularized_max = regularized_max
         self.reduction = reduction
         self.ignore_index = ignore_index
+        self.register_buffer("weight", weight)
+        self.label_smoothing = _check_label_smoothing(label_smoothing)
 
     def extra_repr(self) -> str:
-        return f"reduction={self.reduction!r}, ignore_index={self.ignore_index}"
+        numbers = f"reduction={self.reduction!r}, ignore_index={self.ignore_index}"
+        return f"{numbers}, label_smoothing={self.label_smoothing}"
 
     def forward(self, scores: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        return fenchel_young_loss(scores, target, self.regularized_max, mask, self.reduction, self.ignore_index)
+        return fenchel_young_loss(
+            scores,
+            target,
+            self.regularized_max,
+            mask,
+            self.reduction,
+            self.ignore_index,
+            self.weight,
+            self.label_smoothing,
+        )

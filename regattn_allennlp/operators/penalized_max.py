@@ -1,3 +1,4 @@
+import torch
 from torch import Tensor
 
 from regattn_allennlp.operators.regularized_max import RegularizedMax
@@ -46,6 +47,11 @@ class PenalizedMax(RegularizedMax):
         """R of the weights along the last dimension, over the `included` positions."""
         raise NotImplementedError
 
+    @staticmethod
+    def penalty_of_vertices(included: Tensor) -> Tensor:
+        """R where one of the `included` positions has all the weight: in the shape of `included`, for each of them."""
+        raise NotImplementedError
+
     def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
         lam = self.by_row(self.lam, weights)
         computed = weights.to(self.compute_dtype(weights))
@@ -55,3 +61,7 @@ class PenalizedMax(RegularizedMax):
     def omega_slope(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
         included = included_positions(weights, mask)
         return self.penalty(weights.movedim(self.dim, -1), included.movedim(self.dim, -1))
+
+    def omega_at(self, positions: Tensor, included: Tensor, dtype: torch.dtype) -> Tensor:
+        penalties = self.penalty_of_vertices(included.movedim(self.dim, -1)).movedim(-1, self.dim)
+        return (0.5 + self.lam * penalties.gather(self.dim, positions).to(dtype)).to(dtype)

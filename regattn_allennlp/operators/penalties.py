@@ -19,6 +19,12 @@ def total_variation_gradient(weights: Tensor, included: Tensor) -> Tensor:
     return torch.zeros_like(weights).scatter(-1, order, -torch.nn.functional.pad(rises, (1, 1)).diff(dim=-1))
 
 
+def total_variation_of_vertices(included: Tensor) -> Tensor:
+    """`total_variation` where one position has all the weight, for each: how many neighbours it has."""
+    ranks = included.cumsum(-1)
+    return (ranks > 1).long() + (ranks < ranks[..., -1:])
+
+
 def _neighbours(included: Tensor) -> tuple[Tensor, Tensor]:
     """The order that brings the included positions to the front, and which of its steps are between two of them."""
     order = included.logical_not().to(torch.uint8).argsort(dim=-1, stable=True)
@@ -36,6 +42,11 @@ def pairwise_maxima_gradient(weights: Tensor, included: Tensor) -> Tensor:
     """A subgradient of `pairwise_maxima`: of how many others a weight is the larger, equal ones in any order."""
     order = weights.argsort(dim=-1, descending=True)
     return torch.zeros_like(weights).scatter(-1, order, _smaller_ones(included).to(weights.dtype))
+
+
+def pairwise_maxima_of_vertices(included: Tensor) -> Tensor:
+    """`pairwise_maxima` where one position has all the weight, for each: how many others there are."""
+    return (included.sum(-1, keepdim=True) - 1).clamp(min=0).expand(included.shape)
 
 
 def _smaller_ones(included: Tensor) -> Tensor:

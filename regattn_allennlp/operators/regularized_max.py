@@ -75,8 +75,14 @@ class RegularizedMax(torch.nn.Module):
         self.dim = check_dim(dim)
 
     def __init_subclass__(cls, **arguments: Any) -> None:
-        """A constructor that is inherited gets the subclass's name, which its errors tell."""
+        """
+        A constructor that is inherited gets the subclass's name, which its errors tell. And what is known of an
+        operator is not known of a subclass with another Omega.
+        """
         super().__init_subclass__(**arguments)
+        for name, causes in {"omega_at": {"omega"}, "entmax_alpha": {"omega", "forward"}}.items():
+            if causes & vars(cls).keys() and name not in vars(cls):
+                setattr(cls, name, vars(RegularizedMax)[name])
         if "__init__" not in vars(cls):
             inherited: Any = cls.__init__
             own = types.FunctionType(
@@ -243,6 +249,24 @@ class RegularizedMax(torch.nn.Module):
     def omega_slope(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
         """The derivative of `omega` by the `shape_parameter`, at fixed weights. Only for operators that have one."""
         raise NotImplementedError
+
+    def omega_at(self, positions: Tensor, included: Tensor, dtype: torch.dtype) -> float | Tensor:
+        """
+        Omega where one position has all the weight: a number if that is the same for all, else of `dtype` and in the
+        shape of `positions`, int64, which has any size at `dim`. A subclass that knows it need not go through
+        `omega`, as here, once for each position. `included` is where the problem has a variable; of other positions
+        the result is any finite number.
+        """
+        none = included.new_zeros(included.shape, dtype=dtype)
+        omegas = [
+            self.omega(none.scatter(self.dim, position, 1.0).masked_fill(~included, 0.0), included)
+            for position in positions.split(1, self.dim)
+        ]
+        return torch.stack(omegas, self.dim)
+
+    def entmax_alpha(self) -> float | None:
+        """The alpha for which `entmax` is this operator, if there is one and it is a number."""
+        return None
 
     @overridable
     def value(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:

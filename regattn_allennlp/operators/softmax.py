@@ -51,6 +51,12 @@ class Softmax(RegularizedMax):
     def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         return softmax(scores, mask, self.dim, self.gamma)
 
+    def entmax_alpha(self) -> float:
+        return 1.0
+
+    def omega_at(self, positions: Tensor, included: Tensor, dtype: torch.dtype) -> float:
+        return 0.0
+
     def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
         # The slope at 0 is infinite, which times a change of 0 would be NaN.
         return (weights * weights.where(weights != 0, 1.0).log()).sum(self.dim)

@@ -202,6 +202,9 @@ class SquaredPNormMax(RegularizedMax):
     def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         return squared_p_norm_max(scores, mask, self.dim, self.gamma, self.exponent)
 
+    def omega_at(self, positions: Tensor, included: Tensor, dtype: torch.dtype) -> float:
+        return 0.5
+
     def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
         # The sum, of which a root is taken, is 0 in a row with nothing in it: then no derivative may be infinite.
         support = weights != 0
