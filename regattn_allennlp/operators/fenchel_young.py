@@ -263,7 +263,7 @@ def _losses_of_distributions(
     if weight is not None:
         target = target * _along(weight.to(present.dtype), scores, dim)
 
-    reachable = target.masked_fill(~included, 0.0)
+    reachable = target.where(included, 0.0)
     amount: Any = 1.0
     point = reachable
     if weight is not None:
@@ -278,7 +278,7 @@ def _losses_of_distributions(
         losses = (1 - smoothing) * losses + added
     losses = _not_below_0(losses)
     if smoothing < 1:
-        outside = (target.detach().masked_fill(included, 0.0) != 0).any(dim)
+        outside = ((target.detach() != 0) & ~included).any(dim)
         losses = losses + _infinite_where(outside, losses)
     return losses.masked_fill(~counted, 0.0), counted.to(losses.dtype)
 
@@ -314,13 +314,11 @@ def _present_scores(
     included = included_positions(scores, mask)
     if looked_at is not None:
         included = included & looked_at.unsqueeze(dim)
-    present = scores.to(regularized_max.compute_dtype(scores)).masked_fill(~included, 0.0)
+    problem = scores.to(regularized_max.compute_dtype(scores)).where(included, -math.inf)
     if scores.size(dim):
-        largest = present.detach().masked_fill(~included, -math.inf).amax(dim, keepdim=True)
-        # (Nor may a low score become -inf: that is not in the problem.)
-        lowest = torch.finfo(present.dtype).min
-        present = (present - largest).clamp(min=lowest).masked_fill(~included, 0.0)
-    return present, included
+        problem = problem - problem.detach().amax(dim, keepdim=True)
+    # (Nor may a low score become -inf: that is not in the problem.)
+    return problem.where(included, 0.0).clamp(min=torch.finfo(problem.dtype).min), included
 
 
 def _not_below_0(losses: Tensor) -> Tensor:

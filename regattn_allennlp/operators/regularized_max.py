@@ -278,7 +278,7 @@ class RegularizedMax(torch.nn.Module):
         computed_scores = scores.to(self.compute_dtype(scores))
         weights = self(computed_scores, mask)
         omega = self.omega(weights, included)
-        present_scores = computed_scores.masked_fill(~included, 0.0)
+        present_scores = computed_scores.where(included, 0.0)
         if is_compiling_a_transform():
             value = (weights * present_scores).sum(self.dim) - self.by_row(self.gamma, scores) * omega
             return value.to(scores.dtype)
