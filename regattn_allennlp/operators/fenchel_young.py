@@ -131,7 +131,11 @@ def _losses_of_indices(
         return scores.sum(dim).to(dtype), scores.sum(dim).detach()
 
     index = target.clamp(min=0, max=num_classes - 1)
-    counts = torch.ones_like(index, dtype=dtype) if weight is None else weight[index].to(dtype)
+    counts = (
+        torch.ones_like(index, dtype=dtype)
+        if weight is None
+        else weight.gather(0, index.flatten()).view(index.shape).to(dtype)
+    )
     arguments = scores, mask, index.masked_fill(is_ignored, -1), (1 - smoothing) * counts, weight, smoothing
     gamma, alpha = regularized_max.gamma, regularized_max.entmax_alpha()
     if _has_kernel(gamma, alpha, weight, scores, mask, target):
@@ -316,9 +320,11 @@ def _present_scores(
         included = included & looked_at.unsqueeze(dim)
     problem = scores.to(regularized_max.compute_dtype(scores)).where(included, -math.inf)
     if scores.size(dim):
-        problem = problem - problem.detach().amax(dim, keepdim=True)
+        largest = problem.detach().amax(dim, keepdim=True)
+        problem = problem - largest.masked_fill(largest == math.inf, math.nan)  # there is no solution
+    present = problem.where(included, 0.0)
     # (Nor may a low score become -inf: that is not in the problem.)
-    return problem.where(included, 0.0).clamp(min=torch.finfo(problem.dtype).min), included
+    return present.masked_fill(present == -math.inf, torch.finfo(present.dtype).min), included
 
 
 def _not_below_0(losses: Tensor) -> Tensor:
