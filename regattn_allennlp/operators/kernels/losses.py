@@ -4,7 +4,7 @@ sparsemax. One reading of a row's scores gives its loss, another its gradient; i
 each row, and nothing as large as the scores is made but the gradient.
 
 All is computed in float64, from v = (x - max x) / gamma. Above alpha = 1 a score gamma / (alpha - 1) or more below
-the maximum has weight 0. Of most scores that is known by the maximum of the block they stand in.
+the maximum has weight 0. Of most scores that is known by the maximum of a few that they are one of.
 """
 
 import math
@@ -25,8 +25,9 @@ from regattn_allennlp.operators.kernels.cpu import (
     vectorized,
 )
 
-# So many scores have their maximum taken at once. They are read again only if one of them may have weight.
-BLOCK_SIZE = 256
+# A row is cut into so many segments, one laid on the other, so that as many scores stand in each column. Only columns
+# in which one may have weight are read again. And loops over columns are vectorized, which one for a maximum is not.
+NUM_SEGMENTS = 16
 
 LOG_2 = math.log(2.0)
 # Those of exp(x), from the highest power to the lowest, enough for |x| <= log(2) / 2 in float64.
@@ -48,34 +49,22 @@ def _exponential(x):
 
 
 @compiled
-def _measure_blocks(problem, problem_row, maxima):
-    """The maximum of each block; that of the row, and whether it has a solution: none with NaN or +inf in it."""
-    length = problem.shape[1]
+def _measure_columns(problem, problem_row, maxima, unusable):
+    """The maximum of each column; that of the row, and whether it has a solution: none with NaN or +inf in it."""
+    num_columns = maxima.size
+    maxima[:] = -np.inf
+    unusable[:] = 0.0
+    for start in range(0, problem.shape[1], num_columns):
+        for column in range(min(num_columns, problem.shape[1] - start)):
+            score = problem[problem_row, start + column]
+            maxima[column] = score if score > maxima[column] else maxima[column]
+            unusable[column] = unusable[column] if score < np.inf else 1.0
     maximum = -np.inf
-    num_unusable = 0
-    for block in range(maxima.size):
-        start, end = block * BLOCK_SIZE, min((block + 1) * BLOCK_SIZE, length)
-        maxima[block] = _maximum_between(problem, problem_row, start, end)
-        maximum = max(maximum, maxima[block])
-        num_unusable += _num_unusable(problem, problem_row, start, end)
-    return maximum, num_unusable == 0
-
-
-@vectorized
-def _maximum_between(problem, problem_row, start, end):
-    maximum = problem[problem_row, start]
-    for position in range(start + 1, end):
-        score = problem[problem_row, position]
-        maximum = score if score > maximum else maximum
-    return np.float64(maximum)
-
-
-@compiled
-def _num_unusable(problem, problem_row, start, end):
-    count = 0
-    for position in range(start, end):
-        count += 0 if problem[problem_row, position] < np.inf else 1
-    return count
+    num_unusable = 0.0
+    for column in range(num_columns):
+        maximum = max(maximum, np.float64(maxima[column]))
+        num_unusable += unusable[column]
+    return maximum, num_unusable == 0.0
 
 
 @compiled
@@ -85,13 +74,12 @@ def _gather_candidates(problem, problem_row, maxima, maximum, gamma, bound, valu
     limit -= 1e-9 * (abs(maximum) - gamma * bound)  # a few candidates too many do no harm, one too few does
     limit = max(limit, -1.7976931348623157e308)  # not -inf, which is not in the problem
     count = 0
-    for block in range(maxima.size):
-        if maxima[block] < limit:
-            continue
-        for position in range(block * BLOCK_SIZE, min((block + 1) * BLOCK_SIZE, problem.shape[1])):
-            score = np.float64(problem[problem_row, position])
-            values[count] = score - maximum
-            count += score >= limit
+    for column in range(maxima.size):
+        if maxima[column] >= limit:
+            for position in range(column, problem.shape[1], maxima.size):
+                score = np.float64(problem[problem_row, position])
+                values[count] = score - maximum
+                count += score >= limit
     for k in range(count):
         value = values[k] / gamma
         values[k] = value if value > bound - 1.0 else bound - 1.0
@@ -213,14 +201,15 @@ def _subtract_class_weights(problem, problem_row, class_weights, factor, product
 def losses_numpy(scores, mask, targets, target_weights, class_weights, smoothing, gamma, alpha, losses, summaries):
     num_rows, length = scores.shape
     buffer = np.empty((1, length), scores.dtype)
-    maxima = np.empty((length + BLOCK_SIZE - 1) // BLOCK_SIZE, np.float64)
+    maxima = np.empty((length + NUM_SEGMENTS - 1) // NUM_SEGMENTS, scores.dtype)
+    unusable = np.empty_like(maxima)
     values = np.empty(length + 1, np.float64)
     for row in range(num_rows):
         target = targets[row]
         if target < 0:
             continue
         problem, problem_row = _problem(scores, mask, row, buffer)
-        maximum, has_solution = _measure_blocks(problem, problem_row, maxima)
+        maximum, has_solution = _measure_columns(problem, problem_row, maxima, unusable)
         if not has_solution:
             losses[row] = np.nan
             summaries[row, :] = np.nan

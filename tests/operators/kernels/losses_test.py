@@ -36,9 +36,9 @@ def uniform_loss(kind: type[RegularizedMax], number: int) -> float:
 @every_kernel
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("gamma", [1e-3, 1.0, 1e4, 1e300])
-@pytest.mark.parametrize("length", [1, 2, 255, 256, 257, 1000, 5000])
+@pytest.mark.parametrize("length", [1, 2, 8, 9, 255, 1000, 5000])
 def test_equal_scores_among_low_ones(kind, dtype, gamma, length):
-    """The equal scores are spread over the blocks, the low ones have no weight, and -inf no place in the problem."""
+    """The equal scores are spread over the row, the low ones have no weight, and -inf no place in the problem."""
     scores = torch.full((3, 2 * length), -math.inf, dtype=dtype)
     scores[:, ::2] = torch.tensor([[0.0], [-7.0], [1e5]])
     if gamma < 1e30:
