@@ -2,8 +2,8 @@
 Times packed rows beside padding, forward and backward together: rows of many lengths, one after another, as the edges
 of a graph and the words of a batch of sentences are. With padding, the entries are first copied to a matrix with a row
 as long as the longest for each, and the weights copied back. torch_geometric's softmax over an index is there for
-comparison. All take turns in one run; the table has median times and the median of the ratios to that softmax (without
-torch_geometric, to softmax of this package on packed rows), and how many entries a padded matrix has for each real one.
+comparison. All take turns in one run; the table has median times and the median of the ratios to that softmax (or,
+without torch_geometric, to softmax of this package), and how many entries a padded matrix has for each real one.
 
     uv run --with torch_geometric python benchmarks/packed.py
 """
@@ -53,6 +53,9 @@ def candidates(lengths: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
     index = torch.repeat_interleave(lengths)
     mask = torch.arange(int(lengths.max()), device=lengths.device) < lengths.unsqueeze(1)
 
+    def packed(operator: RegularizedMax) -> Callable[[Tensor], Tensor]:
+        return lambda scores: operator(scores, None, offsets)
+
     def padded(operator: RegularizedMax) -> Callable[[Tensor], Tensor]:
         def weights(scores: Tensor) -> Tensor:
             matrix = scores.new_zeros(*mask.shape, scores.size(1))
@@ -65,7 +68,7 @@ def candidates(lengths: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
     if geometric_softmax is not None:
         functions["torch_geometric softmax"] = lambda scores: geometric_softmax(scores, index, num_nodes=len(lengths))
     for name, kind in OPERATORS.items():
-        functions[f"{name}, packed"] = lambda scores, operator=kind(dim=0): operator(scores, None, offsets)
+        functions[f"{name}, packed"] = packed(kind(dim=0))
         functions[f"{name}, padded"] = padded(kind(dim=1))
     return functions
 

@@ -197,6 +197,14 @@ class Entmax(RegularizedMax):
     def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         return solve_entmax(scores, mask, self.dim, self.gamma, self.alpha, self._may_exceed_2(), offsets)
 
+    def entmax_alpha(self) -> float | None:
+        return None if isinstance(self.alpha, Tensor) else self.alpha
+
+    def omega_at(
+        self, positions: Tensor, included: Tensor, dtype: torch.dtype, offsets: Tensor | None = None
+    ) -> float:
+        return 0.0
+
     def _may_exceed_2(self) -> bool:
         return self.max_alpha > 2 if self.learns("alpha") else _may_exceed_2(self.alpha)
 

@@ -1,4 +1,4 @@
-"""How the operators fit in PyTorch: overrides of functions, nested forward mode, vmap, hooks of saved tensors."""
+"""How the operators fit in PyTorch: overrides, tracers, nested forward mode, vmap, hooks of saved tensors."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -122,6 +122,23 @@ def differentiable_solution(
         residual = values - slopes(weights)
         weights = weights + jacobian_product(weights, residual - residual.detach())
     return weights
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """
+    Whether what is done to the tensor is seen by reverse-mode autograd alone: no subclass, compiler, tracer, transform
+    or derivative in forward mode has a say. Then code that PyTorch knows nothing of can be called with its numbers.
+    """
+    return (
+        type(tensor) in (Tensor, torch.nn.Parameter)
+        and not tensor.is_meta
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._functorch.is_legacy_batchedtensor(tensor)  # of autograd.grad(is_grads_batched=True)
+        and forward_ad._current_level < 0
+    )
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from regattn_allennlp.operators.block_operators import solve_block_operator
 from regattn_allennlp.operators.functions import overridable
 from regattn_allennlp.operators.nested import takes_jagged
 from regattn_allennlp.operators.penalized_max import PenalizedMax
-from regattn_allennlp.operators.penalties import total_variation
+from regattn_allennlp.operators.penalties import total_variation, total_variation_of_vertices
 from regattn_allennlp.operators.regularized_max import RegularizedMax
 from regattn_allennlp.operators.rows import check_gamma, check_lam
 from regattn_allennlp.operators.sparsemax import sparsemax
@@ -50,6 +50,7 @@ class Fusedmax(PenalizedMax):
     """`fusedmax` as a module: Omega(p) = 1/2 ||p||^2 + lam * sum_i |p[i + 1] - p[i]|."""
 
     penalty = staticmethod(total_variation)
+    penalty_of_vertices = staticmethod(total_variation_of_vertices)
 
     def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         return fusedmax(scores, mask, self.dim, self.gamma, self.lam, offsets)

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from regattn_allennlp.operators.functions import (
     apply_to_all_rows,
     differentiable_solution,
     is_compiling_a_transform,
+    is_plain,
     nestable,
 )
 from regattn_allennlp.operators.library import IMPLEMENTATIONS, OPERATORS
@@ -96,11 +96,7 @@ class _Solution(torch.autograd.Function):
         offsets: Tensor | None,
     ) -> Tensor:
         arguments = (scores, mask, gamma, *regularizer.arguments(number, tensor, is_wide), offsets)
-        if not torch.compiler.is_compiling():
-            is_plain = type(scores) in (Tensor, torch.nn.Parameter) and not scores.is_meta
-            if is_plain and torch._C._len_torch_dispatch_stack() == 0:
-                return IMPLEMENTATIONS[regularizer.solver](*arguments)  # nothing is traced: no dispatcher is needed
-        return OPERATORS[regularizer.solver](*arguments)
+        return (IMPLEMENTATIONS if is_plain(scores) else OPERATORS)[regularizer.solver](*arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -111,14 +107,11 @@ class _Solution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple:  # type: ignore[override]
         weights, tensor, offsets = ctx.saved_tensors
-        is_differentiated = (
-            torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-        )
-        if is_differentiated:
+        if torch.is_grad_enabled() or not is_plain(upstream):
             gradient = _jacobian_product(ctx, weights, tensor, offsets, upstream)
         else:
             arguments = ctx.regularizer.arguments(ctx.number, tensor)
-            gradient = OPERATORS[ctx.regularizer.jacobian](upstream, weights, *arguments, offsets)
+            gradient = IMPLEMENTATIONS[ctx.regularizer.jacobian](upstream, weights, *arguments, offsets)
         by_tensor = None
         if ctx.needs_input_grad[5]:
             rows = Rows(offsets, weights.size(-1))

@@ -222,5 +222,10 @@ class Normmax(RegularizedMax):
     def compute_dtype(self, tensor: Tensor) -> torch.dtype:
         return torch.float64 if _is_wide(self.exponent, tensor) else super().compute_dtype(tensor)
 
+    def omega_at(
+        self, positions: Tensor, included: Tensor, dtype: torch.dtype, offsets: Tensor | None = None
+    ) -> float:
+        return 1.0
+
     def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
         return _norm(weights, self.exponent, self.dim).squeeze(self.dim)

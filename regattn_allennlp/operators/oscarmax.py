@@ -4,7 +4,7 @@ from regattn_allennlp.operators.block_operators import solve_block_operator
 from regattn_allennlp.operators.functions import overridable
 from regattn_allennlp.operators.nested import takes_jagged
 from regattn_allennlp.operators.penalized_max import PenalizedMax
-from regattn_allennlp.operators.penalties import pairwise_maxima
+from regattn_allennlp.operators.penalties import pairwise_maxima, pairwise_maxima_of_vertices
 from regattn_allennlp.operators.regularized_max import RegularizedMax
 from regattn_allennlp.operators.rows import check_gamma, check_lam
 from regattn_allennlp.operators.sparsemax import sparsemax
@@ -51,6 +51,7 @@ class Oscarmax(PenalizedMax):
     """`oscarmax` as a module: Omega(p) = 1/2 ||p||^2 + lam * sum_{i < j} max(p_i, p_j)."""
 
     penalty = staticmethod(pairwise_maxima)
+    penalty_of_vertices = staticmethod(pairwise_maxima_of_vertices)
 
     def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         return oscarmax(scores, mask, self.dim, self.gamma, self.lam, offsets)

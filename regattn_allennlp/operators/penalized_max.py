@@ -1,3 +1,4 @@
+import torch
 from torch import Tensor
 
 from regattn_allennlp.operators.regularized_max import RegularizedMax
@@ -46,6 +47,11 @@ class PenalizedMax(RegularizedMax):
         """R of the `rows` of weights along the last dimension, over the `included` positions."""
         raise NotImplementedError
 
+    @staticmethod
+    def penalty_of_vertices(included: Tensor, rows: Rows) -> Tensor:
+        """R where one of the `included` positions has all the weight: in the shape of `included`, for each of them."""
+        raise NotImplementedError
+
     def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         lam = self.by_row(self.lam, weights, offsets)
         computed = weights.to(self.compute_dtype(weights))
@@ -57,3 +63,13 @@ class PenalizedMax(RegularizedMax):
         rows = Rows(offsets, weights.size(self.dim))
         penalty = self.penalty(weights.movedim(self.dim, -1), included.movedim(self.dim, -1), rows)
         return penalty.squeeze(-1) if offsets is None else penalty.movedim(-1, self.dim)
+
+    def omega_at(
+        self, positions: Tensor, included: Tensor, dtype: torch.dtype, offsets: Tensor | None = None
+    ) -> Tensor:
+        rows = Rows(offsets, included.size(self.dim))
+        penalties = self.penalty_of_vertices(included.movedim(self.dim, -1), rows).movedim(-1, self.dim)
+        lam = self.lam
+        if offsets is not None and isinstance(lam, Tensor) and positions.size(self.dim) == included.size(self.dim):
+            lam = self.by_entry(lam, penalties.to(dtype), offsets)
+        return (0.5 + lam * penalties.gather(self.dim, positions).to(dtype)).to(dtype)

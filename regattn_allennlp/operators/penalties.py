@@ -1,5 +1,7 @@
 """The penalties that draw weights together, along the last dimension, and their subgradients."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,16 @@ def total_variation_gradient(weights: Tensor, included: Tensor, rows: Rows) -> T
     order, are_neighbours = _neighbours(included, rows)
     rises = weights.gather(-1, order).diff(dim=-1).sign() * are_neighbours
     return torch.zeros_like(weights).scatter(-1, order, -torch.nn.functional.pad(rises, (1, 1)).diff(dim=-1))
+
+
+def total_variation_of_vertices(included: Tensor, rows: Rows) -> Tensor:
+    """`total_variation` where one position has all the weight, for each: how many neighbours it has."""
+    ranks = included.cumsum(-1)
+    if rows.offsets is not None:
+        ends = torch.nn.functional.pad(ranks, (1, 0)).index_select(-1, rows.offsets)
+        first, last = rows.spread(ends[..., :-1]) + 1, rows.spread(ends[..., 1:])
+        return (ranks > first).long() + (ranks < last)
+    return (ranks > 1).long() + (ranks < ranks[..., -1:])
 
 
 def _neighbours(included: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
@@ -46,3 +58,9 @@ def pairwise_maxima_gradient(weights: Tensor, included: Tensor, rows: Rows) -> T
         ranks = ranks - rows.offsets[:-1].index_select(-1, rows.numbers)
     num_smaller = (rows.spread(rows.sum(included.to(torch.int64))) - ranks).clamp(min=0)  # type: ignore[operator]
     return torch.zeros_like(weights).scatter(-1, order, num_smaller.to(weights.dtype))
+
+
+def pairwise_maxima_of_vertices(included: Tensor, rows: Rows) -> Tensor:
+    """`pairwise_maxima` where one position has all the weight, for each: how many others there are."""
+    counts: Any = rows.spread(rows.sum(included.to(torch.int64)))
+    return (counts - 1).clamp(min=0).expand(included.shape)

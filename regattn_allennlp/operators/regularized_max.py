@@ -79,8 +79,14 @@ class RegularizedMax(torch.nn.Module):
         self.dim = check_dim(dim)
 
     def __init_subclass__(cls, **arguments: Any) -> None:
-        """A constructor that is inherited gets the subclass's name, which its errors tell."""
+        """
+        A constructor that is inherited gets the subclass's name, which its errors tell. And what is known of an
+        operator is not known of a subclass with another Omega.
+        """
         super().__init_subclass__(**arguments)
+        for name, causes in {"omega_at": {"omega"}, "entmax_alpha": {"omega", "forward"}}.items():
+            if causes & vars(cls).keys() and name not in vars(cls):
+                setattr(cls, name, vars(RegularizedMax)[name])
         if "__init__" not in vars(cls):
             inherited: Any = cls.__init__
             own = types.FunctionType(
@@ -254,6 +260,29 @@ class RegularizedMax(torch.nn.Module):
         """The derivative of `omega` by the `shape_parameter`, at fixed weights. Only for operators that have one."""
         raise NotImplementedError
 
+    def omega_at(
+        self, positions: Tensor, included: Tensor, dtype: torch.dtype, offsets: Tensor | None = None
+    ) -> float | Tensor:
+        """
+        Omega where one position has all the weight: a number if that is the same for all, else of `dtype` and in the
+        shape of `positions`, int64, which has any size at `dim`; for packed rows, one for each row, or for each entry.
+        A subclass that knows it need not go through `omega`, as here, once for each position. `included` is where the
+        problem has a variable; of other positions the result is any finite number.
+        """
+        none = included.new_zeros(included.shape, dtype=dtype)
+        if offsets is not None:
+            vertices = none.scatter(self.dim, positions, 1.0).masked_fill(~included, 0.0)
+            return self.omega(vertices, included, offsets)  # type: ignore[call-arg]
+        omegas = [
+            self.omega(none.scatter(self.dim, position, 1.0).masked_fill(~included, 0.0), included)
+            for position in positions.split(1, self.dim)
+        ]
+        return torch.stack(omegas, self.dim)
+
+    def entmax_alpha(self) -> float | None:
+        """The alpha for which `entmax` is this operator, if there is one and it is a number."""
+        return None
+
     @overridable
     def value(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         """
@@ -263,17 +292,16 @@ class RegularizedMax(torch.nn.Module):
         """
         if isinstance(scores, Tensor) and scores.is_nested:
             jagged = Jagged(scores)
-            operator = copy.copy(self)  # with the same parameters
-            operator.dim, is_along = jagged.dim(self.dim)
+            dim, is_along = jagged.dim(self.dim)
             packed_mask = jagged.pack("mask", mask)
-            return operator.value(scores.values(), packed_mask, jagged.offsets if is_along else None)
+            return self.along(dim).value(scores.values(), packed_mask, jagged.offsets if is_along else None)
         offsets = check_offsets(offsets, scores, self.dim)
         packed = () if offsets is None else (offsets,)  # operators of one's own need not know of packed rows
         included = included_positions(scores, mask)
         computed_scores = scores.to(self.compute_dtype(scores))
         weights = self(computed_scores, mask, *packed)
         omega = self.omega(weights, included, *packed)
-        present_scores = computed_scores.masked_fill(~included, 0.0)
+        present_scores = computed_scores.where(included, 0.0)
         if is_compiling_a_transform():
             linear = sum_of_rows(weights * present_scores, self.dim, offsets)
             value = linear - self.by_row(self.gamma, scores, offsets) * omega
@@ -299,6 +327,12 @@ class RegularizedMax(torch.nn.Module):
         which the result does not have. None is everywhere.
         """
         return None
+
+    def along(self: Instance, dim: int) -> Instance:
+        """The same operator, with the same parameters, along another dimension."""
+        other = copy.copy(self)
+        other.dim = dim
+        return other
 
     def compute_dtype(self, tensor: Tensor) -> torch.dtype:
         """What values are computed in: like the weights, but in what is wide enough for the regularization, too."""

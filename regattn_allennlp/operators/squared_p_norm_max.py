@@ -1,3 +1,4 @@
+import torch
 from torch import Tensor
 
 from regattn_allennlp.operators.functions import overridable
@@ -119,6 +120,11 @@ class SquaredPNormMax(RegularizedMax):
 
     def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         return squared_p_norm_max(scores, mask, self.dim, self.gamma, self.exponent, offsets)
+
+    def omega_at(
+        self, positions: Tensor, included: Tensor, dtype: torch.dtype, offsets: Tensor | None = None
+    ) -> float:
+        return 0.5
 
     def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         # The sum, of which a root is taken, is 0 in a row with nothing in it: then no derivative may be infinite.

@@ -101,6 +101,11 @@ class TopKSparsemax(RegularizedMax):
     def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         return top_k_sparsemax(scores, mask, self.dim, self.gamma, self.top_k)
 
+    def omega_at(
+        self, positions: Tensor, included: Tensor, dtype: torch.dtype, offsets: Tensor | None = None
+    ) -> float:
+        return 0.5
+
     def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
         return weights.square().sum(self.dim) / 2
 

@@ -16,5 +16,6 @@ matrices whose rows are the problems:
 - `blocks`: int32, 0 where the weight is 0; else the number of the block of the proximal operator's solution that the
   position belongs to, equal for two positions of a row exactly if their blocks are; -1 in a row without a solution.
 
-`plain` has the first three for any device, for export to ONNX.
+`losses` has the losses of class indices on the CPU; elsewhere they are made of operators. `plain` has the first three
+functions for any device, for export to ONNX.
 """

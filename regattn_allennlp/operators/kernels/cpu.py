@@ -37,8 +37,10 @@ SCORES_PER_THREAD_BY_STEPS = 2**15
 # How far from 1 a sum of weights, or what is to be 1 if it is so, may be: what their dtype cannot tell from that.
 TOLERANCES = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-14}
 
-# In float64 the exponential of anything lower is 0.
-LOWEST = -750.0
+LOG_2 = math.log(2.0)
+# Those of exp(x), from the highest power to the lowest, enough for |x| <= log(2) / 2 in float64.
+EXPONENTIAL_COEFFICIENTS = tuple(1.0 / math.factorial(power) for power in reversed(range(14)))
+LOWEST_EXPONENT = -708.0  # below, the exponential is no normal number: 0
 
 # Sums of many terms lose fewer digits where they are sums of sums of so many.
 TERMS_IN_A_ROW = 128
@@ -463,8 +465,8 @@ def entmax_numpy(first_row, end_row, starts, scores, mask, gamma, alphas, tolera
         if not has_solution or not 0.0 <= order < np.inf:
             _fail(problem, start, length, weights, None)
             continue
-        # The weight of a value below is 0; of one below LOWEST, what a float cannot tell from that.
-        bound = max(-1.0 / order, LOWEST)
+        # The weight of a value below is 0, or what a float cannot tell from that.
+        bound = max(-1.0 / order, LOWEST_EXPONENT)
         count, _ = _gather(problem, start, length, maximum, gamma, bound, values, positions, None, weights)
         if count == 0:
             continue
@@ -477,17 +479,34 @@ def entmax_numpy(first_row, end_row, starts, scores, mask, gamma, alphas, tolera
         elif order > 0.0:
             count = _from_the_largest(values, positions, count, order, tolerance, solved)
         else:
-            total = 0.0
-            for first in range(0, count, TERMS_IN_A_ROW):
-                part = 0.0
-                for k in range(first, min(first + TERMS_IN_A_ROW, count)):
-                    solved[k] = math.exp(values[k])
-                    part += solved[k]
-                total += part
+            total = _exponentials(values, count, solved)
             for k in range(count):
                 solved[k] /= total
         for k in range(count):
             weights[start + positions[k]] = solved[k]
+
+
+@vectorized
+def _exponentials(values, count, exponentials):
+    """Of values that are 0 or below. Returns their sum."""
+    total = 0.0
+    for k in range(count):
+        exponentials[k] = _exponential(values[k])
+        total += exponentials[k]
+    return total
+
+
+@vectorized
+def _exponential(x):
+    """exp(x) for x <= 0, 2^k * exp(r) with a small r. (Loops with the exponential of the C library stay scalar.)"""
+    clipped = max(x, LOWEST_EXPONENT)
+    k = np.floor(clipped / LOG_2 + 0.5)
+    r = clipped - k * LOG_2
+    power_series = 0.0
+    for coefficient in EXPONENTIAL_COEFFICIENTS:
+        power_series = power_series * r + coefficient
+    power_of_2 = np.int64((np.int64(k) + 1023) << 52).view(np.float64)  # its bits
+    return power_series * power_of_2 if x > LOWEST_EXPONENT else 0.0
 
 
 @compiled
@@ -813,13 +832,17 @@ def _run(
         first_starts = np.arange(0, size, num_entries)[:, None] + row_starts[:-1]
         starts = np.append(first_starts, size).astype(np.uint64)
     flat = [argument.reshape(-1) if isinstance(argument, np.ndarray) else argument for argument in arguments]
-    num_rows = len(starts) - 1
-    num_threads = min(torch.get_num_threads(), num_rows, size // (scores_per_thread or SCORES_PER_THREAD))
+    _share_rows(solver, len(starts) - 1, size // (scores_per_thread or SCORES_PER_THREAD), starts, *flat)
+
+
+def _share_rows(solver: Callable, num_rows: int, most_threads: int, *arguments: Any) -> None:
+    """Call `solver` for all rows, by threads: with the first row, the row after the last, and the arguments."""
+    num_threads = min(torch.get_num_threads(), num_rows, most_threads)
     if num_threads < 2:
-        solver(0, num_rows, starts, *flat)
+        solver(0, num_rows, *arguments)
         return
     bounds = [num_rows * thread // num_threads for thread in range(num_threads + 1)]
-    threads = [threading.Thread(target=solver, args=(*rows, starts, *flat)) for rows in pairwise(bounds)]
+    threads = [threading.Thread(target=solver, args=(*rows, *arguments)) for rows in pairwise(bounds)]
     for thread in threads[1:]:
         thread.start()
     threads[0].run()
