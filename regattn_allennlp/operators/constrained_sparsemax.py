@@ -257,6 +257,10 @@ class ConstrainedSparsemax(RegularizedMax):
             budget = held.new_full(held.shape, budget)
         return budget.where(budget < held, held)
 
+    def reaches_vertices(self) -> bool:
+        has_tensor = isinstance(self.upper, Tensor) or isinstance(self.budget, Tensor)
+        return not has_tensor and self.upper >= 1 and self.budget == 1
+
     def attains(self, weights: Tensor, mask: Tensor | None, tolerance: float) -> Tensor:
         total = self.total(weights, mask)
         within = (weights <= self._upper_of(weights) * (1 + tolerance)).all(self.dim)

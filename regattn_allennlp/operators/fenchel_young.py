@@ -424,7 +424,7 @@ def _check_operator(regularized_max: RegularizedMax) -> None:
 
 def _check_label_smoothing(label_smoothing: float, regularized_max: RegularizedMax) -> float:
     smoothing = check_number("label_smoothing", label_smoothing, lambda value: 0 <= value <= 1, "from 0 to 1")
-    if smoothing > 0 and type(regularized_max).total is not RegularizedMax.total:
+    if smoothing > 0 and not regularized_max.reaches_vertices():
         raise ValueError(
             f"label_smoothing must be 0 for {type(regularized_max).__name__}, which may not give one class all the "
             f"weight, but is {label_smoothing}"

@@ -321,6 +321,10 @@ class RegularizedMax(torch.nn.Module):
         """What the weights of `scores` sum to, along `dim`: 1, if a subclass says nothing else."""
         return 1.0
 
+    def reaches_vertices(self) -> bool:
+        """Whether any position may have all the weight, and that is 1: if a subclass says nothing else, it may."""
+        return True
+
     def attains(self, weights: Tensor, mask: Tensor | None, tolerance: float) -> Tensor | None:
         """
         For a loss: where `weights` are some that the operator can give, but for a relative `tolerance`, along `dim`,

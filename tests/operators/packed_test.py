@@ -11,7 +11,17 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
 import regattn_allennlp
-from regattn_allennlp import Entmax, Fusedmax, Oscarmax, RegularizedMax, Softmax, Sparsemax, SquaredPNormMax
+from regattn_allennlp import (
+    Entmax,
+    FenchelYoungLoss,
+    Fusedmax,
+    Oscarmax,
+    RegularizedMax,
+    Softmax,
+    Sparsemax,
+    SquaredPNormMax,
+    fenchel_young_loss,
+)
 from tests.operators.common import property_test, random_scores
 
 LENGTHS = (3, 0, 5, 1, 2)
@@ -245,3 +255,50 @@ def test_the_functions_take_masks_and_numbers_of_jagged_rows():
         regattn_allennlp.fusedmax(jagged, dim=0)
     with pytest.raises(TypeError, match=r"torch\.jagged"):
         regattn_allennlp.fusedmax(torch.nested.nested_tensor(parts))
+
+
+@pytest.mark.parametrize("with_classes", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@every_packed_operator
+def test_losses_are_those_of_each_row(operator, smoothing, with_classes):
+    scores, mask = entries().requires_grad_(), entry_mask()
+    if with_classes:
+        # Of a masked class, of a row without entries, of a row that is ignored.
+        target = torch.tensor([[2, 0], [7, 0], [4, 3], [0, -100], [1, 0]])
+    else:
+        target = torch.cat([Softmax(dim=0)(entries(seed=1)[where], mask[where]) for where in ROWS])
+    options = {"label_smoothing": smoothing, "reduction": "none"}
+    losses = fenchel_young_loss(scores, target, operator, mask, offsets=OFFSETS, **options)
+    mean = fenchel_young_loss(scores, target, operator, mask, label_smoothing=smoothing, offsets=OFFSETS)
+
+    own_targets = target if with_classes else [target[where] for where in ROWS]
+    expected = torch.stack(
+        [
+            fenchel_young_loss(scores[where], own, operator, mask[where], **options)
+            if where.start < where.stop
+            else scores.new_zeros(2)
+            for where, own in zip(ROWS, own_targets, strict=True)
+        ]
+    )
+    assert_close(losses, expected)
+    is_counted = torch.stack([mask[where].any(0) for where in ROWS])
+    is_counted &= target != -100 if with_classes else True
+    assert_close(mean, losses.sum() / is_counted.sum())
+    of_finite = [values.where(losses.isfinite(), 0).sum() for values in (losses, expected)]
+    gradients = [torch.autograd.grad(total, scores)[0] for total in of_finite]
+    assert_close(*gradients)
+
+
+def test_losses_of_jagged_rows_and_errors_of_packed_ones():
+    parts = [random_scores(length) for length in (3, 5, 1)]
+    jagged = torch.nested.nested_tensor(parts, layout=torch.jagged)
+    classes = torch.tensor([2, 4, 0])
+    losses = FenchelYoungLoss(Sparsemax(), reduction="none")(jagged, classes)
+    expected = [fenchel_young_loss(part, k, Sparsemax()) for part, k in zip(parts, classes, strict=True)]
+    assert_close(losses, torch.stack(expected))
+    with pytest.raises(ValueError, match=r"from 0 to 2 .* but has 3"):
+        fenchel_young_loss(jagged, torch.tensor([3, 0, 0]), Sparsemax())
+    with pytest.raises(ValueError, match="weight must be None for packed rows"):
+        fenchel_young_loss(jagged, classes, Sparsemax(), weight=torch.ones(9, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"class indices .* must have the shape \(3,\)"):
+        fenchel_young_loss(torch.cat(parts), torch.tensor([0, 0]), Sparsemax(), offsets=jagged.offsets())
