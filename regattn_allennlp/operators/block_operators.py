@@ -43,7 +43,7 @@ def solve_block_operator(
     def solve(problem, mask, gamma, offsets, lam=None):  # torch.compile of older PyTorch stops at annotations
         by_lam = () if lam is None else (0.0, lam) if isinstance(lam, Tensor) else (lam, None)
         if is_compiling_a_transform():
-            return _solve_in_plain_operations(name, problem, mask, gamma, *by_lam, offsets=offsets)
+            return _solve_in_plain_operations(name, problem, mask, gamma, offsets, *by_lam)
         outputs = _apply(name, problem, mask, gamma, *by_lam, offsets)
         return outputs if name == "sparsemax" else outputs[0]
 
@@ -90,7 +90,7 @@ class _Solution(torch.autograd.Function):
             return None, gradient, None, None, None
         lam_gradient = None
         if for_lam:
-            penalty_gradient = _penalty_gradient(ctx.name, *for_lam, offsets)
+            penalty_gradient = _penalty_gradient(ctx.name, offsets, *for_lam)
             lam_gradient = -ctx.gamma * Rows(offsets, upstream.size(-1)).sum(gradient * penalty_gradient)
         return None, gradient, None, None, None, lam_gradient, None
 
@@ -101,7 +101,7 @@ class _Solution(torch.autograd.Function):
         if for_lam:
             *_, lam, _ = tangents
             lam = Rows(offsets, scores.size(-1)).spread(lam)
-            change = change - ctx.gamma * lam * _penalty_gradient(ctx.name, *for_lam, offsets)
+            change = change - ctx.gamma * lam * _penalty_gradient(ctx.name, offsets, *for_lam)
         weights = _apply("jacobian", change, blocks, ctx.gamma, offsets)
         return weights if ctx.name == "sparsemax" else (weights, None)
 
@@ -172,9 +172,9 @@ def _solve_in_plain_operations(
     scores: Tensor,
     mask: Tensor | None,
     gamma: float,
+    offsets: Tensor | None,
     lam: float | None = None,
     lams: Tensor | None = None,
-    offsets: Tensor | None = None,
 ) -> Tensor:
     """The weights, as a linear function of the scores and the `lams`, with the Jacobian as it is near them."""
     by_lam = () if lam is None else (lam, None if lams is None else lams.detach())
@@ -184,7 +184,7 @@ def _solve_in_plain_operations(
     rows = Rows(offsets, num_entries)
     change = scores - scores.detach()
     if lams is not None:
-        penalty_gradient = _penalty_gradient(name, weights, scores, mask, offsets)
+        penalty_gradient = _penalty_gradient(name, offsets, weights, scores, mask)
         change = change - gamma * rows.spread(lams - lams.detach()) * penalty_gradient
     supported = blocks != 0
     change = change.where(supported, 0)
@@ -202,7 +202,7 @@ def _solve_in_plain_operations(
 
 
 def _penalty_gradient(
-    name: str, weights: Tensor, scores: Tensor, mask: Tensor | None, offsets: Tensor | None
+    name: str, offsets: Tensor | None, weights: Tensor, scores: Tensor, mask: Tensor | None
 ) -> Tensor:
     included = included_positions(scores.detach(), mask)
     return PENALTY_GRADIENTS[name](weights.detach(), included, Rows(offsets, scores.size(-1)))

@@ -175,7 +175,7 @@ def _losses_of_indices(
     if type(regularized_max).attains is not RegularizedMax.attains:
         vertices = scores.new_zeros(scores.shape, dtype=dtype).scatter(dim, place, 1.0)
         attained = regularized_max.attains(vertices, included_positions(scores, mask), SUM_TOLERANCES[dtype])
-        outside = outside | ~attained
+        outside = outside if attained is None else outside | ~attained
     losses = losses + _infinite_where(outside & ((1 - smoothing) * counts.detach() > 0), losses)
     losses = losses.masked_fill(~in_range, math.nan).masked_fill(~counted, 0.0)
     return losses, counts.masked_fill(~counted, 0.0)

@@ -48,9 +48,11 @@ class Jagged:
     def __init__(self, scores: Tensor) -> None:
         if scores.layout != torch.jagged:
             raise TypeError(f"nested scores must have the layout torch.jagged, but have {scores.layout}")
-        self._scores = scores if scores.lengths() is None else scores.contiguous()  # without holes
-        self.offsets = self._scores.offsets()
-        self._jagged_dim = self._scores._ragged_idx  # the values have it one dimension earlier: they have no batch
+        self._scores: Any = scores
+        if self._scores.lengths() is not None:
+            self._scores = scores.contiguous()  # without holes
+        self.offsets: Tensor = self._scores.offsets()
+        self._jagged_dim: int = self._scores._ragged_idx  # the values have it one dimension earlier: they have no batch
 
     def dim(self, dim: int) -> tuple[int, bool]:
         """The dimension among those of the values, and whether it is the jagged one."""

@@ -1,7 +1,5 @@
 """The penalties that draw weights together, along the last dimension, and their subgradients."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -56,11 +54,11 @@ def pairwise_maxima_gradient(weights: Tensor, included: Tensor, rows: Rows) -> T
     if rows.offsets is not None:
         order = order.gather(-1, rows.numbers[order].argsort(dim=-1, stable=True))
         ranks = ranks - rows.offsets[:-1].index_select(-1, rows.numbers)
-    num_smaller = (rows.spread(rows.sum(included.to(torch.int64))) - ranks).clamp(min=0)  # type: ignore[operator]
+    num_smaller = (rows.spread(rows.sum(included.to(torch.int64))) - ranks).clamp(min=0)
     return torch.zeros_like(weights).scatter(-1, order, num_smaller.to(weights.dtype))
 
 
 def pairwise_maxima_of_vertices(included: Tensor, rows: Rows) -> Tensor:
     """`pairwise_maxima` where one position has all the weight, for each: how many others there are."""
-    counts: Any = rows.spread(rows.sum(included.to(torch.int64)))
+    counts = rows.spread(rows.sum(included.to(torch.int64)))
     return (counts - 1).clamp(min=0).expand(included.shape)

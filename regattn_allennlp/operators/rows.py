@@ -11,6 +11,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from numbers import Real
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -162,6 +163,12 @@ class Rows:
         lowest = entries.new_full((*entries.shape[:-1], self.offsets.numel() - 1), -math.inf)
         return lowest.scatter_reduce(-1, self.numbers.expand(entries.shape), entries, "amax")
 
+    @overload
+    def spread(self, of_rows: Tensor) -> Tensor: ...
+
+    @overload
+    def spread(self, of_rows: float | Tensor) -> float | Tensor: ...
+
     def spread(self, of_rows: float | Tensor) -> float | Tensor:
         """What belongs to the rows, for each of their entries: in a shape that broadcasts to these."""
         if self.offsets is None or not isinstance(of_rows, Tensor):
@@ -183,7 +190,7 @@ def spread_to_entries(of_rows: Tensor, dim: int, num_entries: int, offsets: Tens
     """The derivative of `sum_of_rows`: what belongs to the rows, in a shape that broadcasts to their entries."""
     if offsets is None:
         return of_rows.unsqueeze(dim)
-    return Rows(offsets, num_entries).spread(of_rows.movedim(dim, -1)).movedim(-1, dim)  # type: ignore[union-attr]
+    return Rows(offsets, num_entries).spread(of_rows.movedim(dim, -1)).movedim(-1, dim)
 
 
 def expand_parameter(
@@ -227,7 +234,7 @@ def scaled(scores: Tensor, gamma: float | Tensor, dim: int = -1, offsets: Tensor
             maximum = scores.detach().amax(dim, keepdim=True)
         else:
             rows = Rows(offsets, scores.size(dim))
-            gamma, maximum = rows.spread(gamma), rows.spread(rows.amax(scores))  # type: ignore[assignment]
+            gamma, maximum = rows.spread(gamma), rows.spread(rows.amax(scores))
         # +inf as the maximum would make -inf of all else: there is no solution, for the whole row.
         maximum = maximum.masked_fill(maximum == -math.inf, 0.0).masked_fill(maximum == math.inf, math.nan)
         present = present - maximum

@@ -45,8 +45,11 @@ LOWEST_EXPONENT = -708.0  # below, the exponential is no normal number: 0
 # Sums of many terms lose fewer digits where they are sums of sums of so many.
 TERMS_IN_A_ROW = 128
 
-# Of what divides, and of what is a product with it.
-LEAST_TOP, LARGEST_SHARE = 1e-300, 1e300
+# Below that an order, alpha - 1, makes powers so large that they lose digits: logarithms and exponentials do not.
+LEAST_ORDER_OF_POWERS = 0.05
+
+# What is a product with it is finite.
+LARGEST_SHARE = 1e300
 
 # The rounding of a number, and more steps than halving needs to come that near.
 EPSILON, MOST_STEPS = 2.0**-52, 200
@@ -57,7 +60,7 @@ LARGEST_LAM = 1e290
 
 @compiled
 def _longest(first_row, end_row, starts):
-    longest = 0
+    longest = np.int64(0)
     for row in range(first_row, end_row):
         longest = max(longest, np.int64(starts[row + 1] - starts[row]))
     return longest
@@ -72,8 +75,8 @@ def _load(scores, mask, start, length, problem):
     num_unusable = 0
     for position in range(length):
         score = np.float64(scores[start + position])
-        if mask is not None:
-            score = score if mask[start + position] else -np.inf
+        if mask is not None and not mask[start + position]:
+            score = np.float64(-np.inf)
         problem[position] = score
         num_unusable += 0 if score < np.inf else 1
     return _maximum(problem, length), num_unusable == 0
@@ -474,6 +477,11 @@ def entmax_numpy(first_row, end_row, starts, scores, mask, gamma, alphas, tolera
             threshold = _simplex_threshold(values, count)
             for k in range(count):
                 solved[k] = max(values[k] - threshold, 0.0)
+        elif order == 0.5:
+            threshold = _square_threshold(values, count)
+            for k in range(count):
+                root = max(values[k] / 2.0 - threshold, 0.0)
+                solved[k] = root * root
         elif order > 1.0:
             _from_the_smallest(values, count, order, tolerance, solved)
         elif order > 0.0:
@@ -484,6 +492,33 @@ def entmax_numpy(first_row, end_row, starts, scores, mask, gamma, alphas, tolera
                 solved[k] /= total
         for k in range(count):
             weights[start + positions[k]] = solved[k]
+
+
+@compiled
+def _square_threshold(values, count):
+    """
+    The t with sum(max(v / 2 - t, 0)^2) = 1 for v = `values[:count]`, of which the largest is 0. The sum is convex and
+    falls with t, so Newton's method stays below the solution if it begins there, as at -1.
+    """
+    threshold = -1.0
+    while True:
+        total, squares, _ = _sums_of_powers(values, count, threshold)
+        step = (squares - 1.0) / (2.0 * total)
+        if not step > 1e-15:  # rounding: t is between -1 and 0
+            return threshold
+        threshold += step
+
+
+@vectorized
+def _sums_of_powers(values, count, threshold):
+    """Those of max(v / 2 - threshold, 0): of the first, second and third."""
+    total, squares, cubes = 0.0, 0.0, 0.0
+    for k in range(count):
+        root = max(values[k] / 2.0 - threshold, 0.0)
+        total += root
+        squares += root * root
+        cubes += root * root * root
+    return total, squares, cubes
 
 
 @vectorized
@@ -520,8 +555,8 @@ def _from_the_largest(values, positions, count, order, tolerance, weights):
     1 and n^a for n weights, and Newton's method comes to it from above.
     """
     inverse = 1.0 / order
-    num_factors = 1 if order == 0.5 else 3 if order == 0.25 else 0  # of b below, where no power need be taken
-    largest, top = 0.0, 1.0  # at first as large as it can be
+    is_small = order < LEAST_ORDER_OF_POWERS
+    largest, top = 0.0, 1.0  # at first as large as it can be; l is needed for small a only
     total_before = np.inf
     while True:
         num_left = 0
@@ -531,20 +566,18 @@ def _from_the_largest(values, positions, count, order, tolerance, weights):
         count = num_left
         # With r = max(c + a * v, 0) / c and b = r^(1 / a - 1): p = p_max * b * r, and the slope of h is
         # total^(a - 1) / c * p_max times the sum of b.
-        scale, factor = order / top, math.exp(largest)
+        scale, factor = order / top, math.exp(largest) if is_small else top**inverse
         total, slope = 0.0, 0.0
         for first in range(0, count, TERMS_IN_A_ROW):
             part, part_slope = 0.0, 0.0
             for k in range(first, min(first + TERMS_IN_A_ROW, count)):
                 ratio = 1.0 + scale * values[k]
-                if num_factors == 1:
-                    below = ratio
-                elif num_factors == 3:
+                if order == 0.25:
                     below = ratio * ratio * ratio
-                elif order > 0.05:
-                    below = ratio ** (inverse - 1.0)
-                else:  # loses no digits for small a
+                elif is_small:
                     below = math.exp(math.log1p(scale * values[k]) * (inverse - 1.0))
+                else:
+                    below = ratio ** (inverse - 1.0)
                 weights[k] = factor * below * ratio
                 part += weights[k]
                 part_slope += below
@@ -554,9 +587,13 @@ def _from_the_largest(values, positions, count, order, tolerance, weights):
         if not (total - 1.0 > tolerance and total < total_before):
             break
         total_before = total
-        step = -total * math.expm1(-order * math.log(total)) / slope
-        largest += math.log1p(-min(step / top, 0.999)) * inverse
-        top = max(math.exp(order * largest), LEAST_TOP)
+        if is_small:
+            step = -total * math.expm1(-order * math.log(total)) / slope
+            largest += math.log1p(-min(step / top, 0.999)) * inverse
+            top = math.exp(order * largest)
+        else:
+            step = (total - total ** (1.0 - order)) / slope
+            top = max(top - step, 0.001 * top)
 
     # What is left over is shared as a last step would share it.
     factor = (1.0 - total) / slope

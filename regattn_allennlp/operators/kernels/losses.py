@@ -17,6 +17,8 @@ from regattn_allennlp.operators.kernels.cpu import (
     _exponential,
     _share_rows,
     _simplex_threshold,
+    _square_threshold,
+    _sums_of_powers,
     _to_numpy,
     _to_tensor,
     compiled,
@@ -82,33 +84,6 @@ def _sum_of_exponentials(problem, problem_row, maximum, gamma):
     for position in range(problem.shape[1]):
         total += _exponential((problem[problem_row, position] - maximum) / gamma)
     return total
-
-
-@compiled
-def _square_threshold(values, count):
-    """
-    The t with sum(max(v / 2 - t, 0)^2) = 1 for v = `values[:count]`, of which the largest is 0. The sum is convex and
-    falls with t, so Newton's method stays below the solution if it begins there, as at -1.
-    """
-    threshold = -1.0
-    while True:
-        total, squares, _ = _sums_of_powers(values, count, threshold)
-        step = (squares - 1.0) / (2.0 * total)
-        if not step > 1e-15:  # rounding: t is between -1 and 0
-            return threshold
-        threshold += step
-
-
-@vectorized
-def _sums_of_powers(values, count, threshold):
-    """Those of max(v / 2 - threshold, 0): of the first, second and third."""
-    total, squares, cubes = 0.0, 0.0, 0.0
-    for k in range(count):
-        root = max(values[k] / 2.0 - threshold, 0.0)
-        total += root
-        squares += root * root
-        cubes += root * root * root
-    return total, squares, cubes
 
 
 @vectorized
