@@ -107,14 +107,16 @@ def gpu():
                     setattr(namespace, name, interpreter.InterpretedFunction(function.fn))
         patch.setattr(interpreter.ScanOps, "generic_scan", scan_as_a_tree)
         patch.setattr(interpreter.ReduceOps, "generic_reduce", reduce_by_arrays)
-        patch.delitem(sys.modules, MODULE, raising=False)
+        for name in [name for name in sys.modules if name.startswith(MODULE)]:
+            patch.delitem(sys.modules, name)
         module = importlib.import_module(MODULE)
         # The interpreter adapts Triton's language at every call of a function, and not always takes it back.
         interpreter._patch_lang(module._cut.fn)
         interpreter._patch_lang(standard.sum.fn)
         patch.setattr(interpreter, "_patch_lang", lambda function: types.SimpleNamespace(restore=lambda: None))
         yield module
-        del sys.modules[MODULE]
+        for name in [name for name in sys.modules if name.startswith(MODULE)]:
+            del sys.modules[name]
 
 
 # --- oracles: one row, no mask, float64, as slow as it takes ---
