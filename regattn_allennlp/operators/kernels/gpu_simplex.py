@@ -363,8 +363,8 @@ def _simplex_kernel(
         maximum = tl.full([1, 1], float("-inf"), DTYPE)
         for first in range(0, tl.max(lengths), BLOCK):
             here = first + positions
-            piece = _load_scores(scores, mask, starts + here, here < lengths, DTYPE)
-            maximum = tl.maximum(maximum, tl.max(piece, axis=1, keep_dims=True))
+            scores_here = _load_scores(scores, mask, starts + here, here < lengths, DTYPE)
+            maximum = tl.maximum(maximum, tl.max(scores_here, axis=1, keep_dims=True))
         failed = (maximum == float("inf")) | ~usable
     else:
         values, included, failed, maximum = _load_problem(
@@ -407,12 +407,12 @@ def _simplex_kernel(
 
     if LONG:
         for first in range(0, tl.max(lengths), BLOCK):
-            values, piece, places, exists = _load_piece(
+            values_here, piece, places, exists_here = _load_piece(
                 first, scores, mask, starts, lengths, maximum, inverse_gamma, DTYPE, BLOCK
             )  # fmt: skip
-            solution = _solution(values, order, state, other, METHOD)
+            solution = _solution(values_here, order, state, other, METHOD)
             solution = tl.where(failed, tl.where(piece > float("-inf"), float("nan"), 0), solution)
-            tl.store(weights + places, solution.to(weights.dtype.element_ty), mask=exists)
+            tl.store(weights + places, solution.to(weights.dtype.element_ty), mask=exists_here)
     else:
         solution = _solution(values, order, state, other, METHOD)
         solution = tl.where(failed, tl.where(included, float("nan"), 0), solution)
@@ -485,10 +485,12 @@ def _stage(
         third = first
         for position in range(0, tl.max(lengths), BLOCK):
             here = position + tl.arange(0, BLOCK)[None, :]
-            values, weight, logarithm, s = _load_vector(
+            values_here, weight_here, logarithm_here, s_here = _load_vector(
                 vector, weights, starts + here, here < lengths, order, DTYPE, METHOD
             )  # fmt: skip
-            more_of_first, more_of_second, more_of_third = _tile_stage(values, weight, logarithm, s, pivot, STAGE)
+            more_of_first, more_of_second, more_of_third = _tile_stage(
+                values_here, weight_here, logarithm_here, s_here, pivot, STAGE
+            )  # fmt: skip
             if STAGE == "largest" or STAGE == "pivot":
                 first = tl.maximum(first, more_of_first)
             else:
@@ -570,10 +572,10 @@ def _simplex_jacobian_kernel(
     if LONG:
         for first in range(0, tl.max(lengths), BLOCK):
             here = first + positions
-            values, weight, logarithm, s = _load_vector(
+            values_here, weight_here, _logarithm_here, s_here = _load_vector(
                 vector, weights, starts + here, here < lengths, order, DTYPE, METHOD
             )  # fmt: skip
-            result = _product(values, weight, s, pivot, mean, correction, factor, METHOD) * scale
+            result = _product(values_here, weight_here, s_here, pivot, mean, correction, factor, METHOD) * scale
             tl.store(product + starts + here, result.to(product.dtype.element_ty), mask=here < lengths)
     else:
         result = _product(values, weight, s, pivot, mean, correction, factor, METHOD) * scale
