@@ -525,7 +525,8 @@ def _solve_with_lam(
     weights = torch.empty_like(scores)
     blocks = torch.empty_like(scores, dtype=torch.int32)
     problems = Problems(scores, offsets)
-    solve(problems, scores, mask, lams, weights, blocks, inverse(gamma), min(float(lam), LARGEST_LAM.value))
+    numbers = inverse(gamma, compute_type(scores.dtype)), min(float(lam), LARGEST_LAM.value)
+    solve(problems, scores, mask, lams, weights, blocks, *numbers)
     if offsets is not None and scores.size(0):
         for row, start, end in _long_rows(offsets, scores.size(1)):
             piece = slice(None), slice(start, end)
@@ -582,8 +583,9 @@ def block_jacobian_rows(vector: Tensor, blocks: Tensor, gamma: float, offsets: T
         return _block_jacobian_of_long_rows(vector, blocks, gamma)
     product = torch.empty_like(vector)
     problems = Problems(vector, offsets)
-    arguments = vector, blocks, product, inverse(gamma)
-    launch_tiles(_block_jacobian_kernel, 256, problems, vector, *arguments, DTYPE=compute_type(vector.dtype))
+    dtype = compute_type(vector.dtype)
+    arguments = vector, blocks, product, inverse(gamma, dtype)
+    launch_tiles(_block_jacobian_kernel, 256, problems, vector, *arguments, DTYPE=dtype)
     if offsets is not None:
         for _, start, end in _long_rows(offsets, vector.size(1)):
             piece = slice(None), slice(start, end)
@@ -600,5 +602,5 @@ def _block_jacobian_of_long_rows(vector: Tensor, blocks: Tensor, gamma: float) -
     sizes = none.scatter_add(-1, places, supported.to(values.dtype))
     means = none.scatter_add(-1, places, values) / sizes.clamp(min=1)
     mean = values.sum(-1, keepdim=True) / supported.sum(-1, keepdim=True).clamp(min=1)
-    product = (means.gather(-1, places) - mean) * inverse(gamma)
+    product = (means.gather(-1, places) - mean) * inverse(gamma, compute_type(vector.dtype))
     return product.where(supported, 0).masked_fill(blocks < 0, torch.nan).to(vector.dtype)

@@ -26,11 +26,13 @@ from torch import Tensor
 from regattn_allennlp.operators.kernels.gpu_tiles import (
     Problems,
     _as_tile,
+    _load,
     _load_number,
     _load_problem,
     _load_scores,
     _num_problems,
     _scaled,
+    _store,
     _tile,
     compute_type,
     inverse,
@@ -412,11 +414,11 @@ def _simplex_kernel(
             )  # fmt: skip
             solution = _solution(values_here, order, state, other, METHOD)
             solution = tl.where(failed, tl.where(piece > float("-inf"), float("nan"), 0), solution)
-            tl.store(weights + places, solution.to(weights.dtype.element_ty), mask=exists_here)
+            _store(weights, places, solution, exists_here)
     else:
         solution = _solution(values, order, state, other, METHOD)
         solution = tl.where(failed, tl.where(included, float("nan"), 0), solution)
-        tl.store(weights + starts + positions, solution.to(weights.dtype.element_ty), mask=exists)
+        _store(weights, starts + positions, solution, exists)
 
 
 # --- Jacobians ---
@@ -434,9 +436,9 @@ def _simplex_kernel(
 @triton.jit
 def _load_vector(vector, weights, places, exists, order, DTYPE: tl.constexpr, METHOD: tl.constexpr):
     """The vector on the support, else 0; the weights; the logarithm of s, or what there is of it; and s."""
-    weight = tl.load(weights + places, mask=exists, other=0).to(DTYPE)
+    weight = _load(weights, places, exists, 0, DTYPE)
     supported = weight != 0
-    values = tl.where(supported, tl.load(vector + places, mask=exists, other=0).to(DTYPE), 0)
+    values = tl.where(supported, _load(vector, places, exists, 0, DTYPE), 0)
     logarithm = weight
     if METHOD == "linear":
         s = supported.to(DTYPE)
@@ -576,10 +578,10 @@ def _simplex_jacobian_kernel(
                 vector, weights, starts + here, here < lengths, order, DTYPE, METHOD
             )  # fmt: skip
             result = _product(values_here, weight_here, s_here, pivot, mean, correction, factor, METHOD) * scale
-            tl.store(product + starts + here, result.to(product.dtype.element_ty), mask=here < lengths)
+            _store(product, starts + here, result, here < lengths)
     else:
         result = _product(values, weight, s, pivot, mean, correction, factor, METHOD) * scale
-        tl.store(product + starts + positions, result.to(product.dtype.element_ty), mask=exists)
+        _store(product, starts + positions, result, exists)
 
 
 # --- launches ---
@@ -592,9 +594,11 @@ def _solve(
     dtype: tl.dtype, offsets: Tensor | None,
 ) -> Tensor:  # fmt: skip
     weights = torch.empty_like(scores)
-    arguments = scores, mask, alphas, weights, inverse(gamma), float(alpha)
+    arguments = scores, mask, alphas, weights, inverse(gamma, dtype), float(alpha)
     problems = Problems(scores, offsets)
-    launch_tiles(_simplex_kernel, 512, problems, scores, *arguments, DTYPE=dtype, METHOD=method)
+    # The methods that need float64 keep more of a position, and take long to compile for many.
+    elements_per_warp = 128 if method in ("any", "roots") else 512
+    launch_tiles(_simplex_kernel, elements_per_warp, problems, scores, *arguments, DTYPE=dtype, METHOD=method)
     return weights
 
 
@@ -603,7 +607,7 @@ def _multiply(
     dtype: tl.dtype, offsets: Tensor | None,
 ) -> Tensor:  # fmt: skip
     product = torch.empty_like(vector)
-    arguments = vector, weights, alphas, product, inverse(gamma), float(alpha)
+    arguments = vector, weights, alphas, product, inverse(gamma, dtype), float(alpha)
     problems = Problems(vector, offsets)
     launch_tiles(_simplex_jacobian_kernel, 512, problems, vector, *arguments, DTYPE=dtype, METHOD=method)
     return product

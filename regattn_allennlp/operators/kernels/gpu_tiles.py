@@ -107,18 +107,33 @@ def _as_tile(number, DTYPE: tl.constexpr):
 
 
 @triton.jit
+def _load(pointer, places, exists, other: tl.constexpr, DTYPE: tl.constexpr):
+    values = tl.load(pointer + places, mask=exists, other=other)
+    if pointer.dtype.element_ty.primitive_bitwidth < 32:
+        values = values.to(tl.float32)  # the interpreter knows no other way up from bfloat16, or down to it
+    return values.to(DTYPE)
+
+
+@triton.jit
+def _store(pointer, places, values, exists):
+    if pointer.dtype.element_ty.primitive_bitwidth < 32:
+        values = values.to(tl.float32)
+    tl.store(pointer + places, values.to(pointer.dtype.element_ty), mask=exists)
+
+
+@triton.jit
 def _load_number(numbers, number, problems, in_range, DTYPE: tl.constexpr):
     """What each problem has one of, or all problems have alike."""
     if numbers is None:
         return _as_tile(number, DTYPE) + tl.zeros_like(problems).to(DTYPE)
     else:
-        return tl.load(numbers + problems, mask=in_range, other=0).to(DTYPE)
+        return _load(numbers, problems, in_range, 0, DTYPE)
 
 
 @triton.jit
 def _load_scores(scores, mask, places, exists, DTYPE: tl.constexpr):
     """The scores, -inf where there is no variable."""
-    values = tl.load(scores + places, mask=exists, other=float("-inf")).to(DTYPE)
+    values = _load(scores, places, exists, float("-inf"), DTYPE)
     values = tl.where(values == values, values, float("inf"))  # NaN spoils a row as inf does
     if mask is not None:
         values = tl.where(tl.load(mask + places, mask=exists, other=0) != 0, values, float("-inf"))
@@ -231,6 +246,7 @@ def compute_type(*dtypes: torch.dtype) -> tl.dtype:
     return tl.float64 if torch.float64 in dtypes else tl.float32
 
 
-def inverse(gamma: float) -> float:
-    # In a range where neither it nor its product with a difference of 0 is infinite or NaN in float32.
-    return min(1 / gamma, 1e38)
+def inverse(gamma: float, dtype: tl.dtype) -> float:
+    # In a range where neither it nor its product with a difference of 0, or an infinite one, is infinite or NaN.
+    largest = 1e307 if dtype == tl.float64 else 1e37
+    return min(max(1 / gamma, 1 / largest), largest)
