@@ -100,7 +100,7 @@ def check_optimality(name, values, weights, number):
 
 
 def check_row(gpu, name, scores, mask, gamma, number, vector, weights, blocks, product):
-    """One row, by itself, against the CPU's kernels or the conditions of optimality; the Jacobian by its definition."""
+    """One row against the CPU's kernels, or the conditions of optimality and the Jacobian's definition."""
     scores = scores.masked_fill(~mask, -torch.inf)
     if name in ("sparsemax", "fusedmax", "oscarmax"):
         by_lam = () if name == "sparsemax" else (0.0, number.reshape(1))
