@@ -138,7 +138,7 @@ class Run:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.device: str = arguments.device
         self.tiny: bool = arguments.tiny
-        self.jobs: int = arguments.jobs if arguments.device == "cuda" else 1
+        self.jobs: int = arguments.jobs or (min(12, os.cpu_count() or 1) if arguments.device == "cuda" else 1)
         self.folder: Path = arguments.out
         self.end = time.monotonic() + arguments.seconds
         self.shapes = TINY_SHAPES if self.tiny else SHAPES
@@ -540,7 +540,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true", help="tiny problems, to try the program")
     parser.add_argument("--seconds", type=float, default=480, help="what no longer fits is left out (default: 480)")
-    parser.add_argument("--jobs", type=int, default=min(12, os.cpu_count() or 1), help="processes that compile")
+    parser.add_argument("--jobs", type=int, help="processes that compile (default: up to 12; 1 without a GPU)")
     arguments = parser.parse_args()
     if arguments.device == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"

@@ -2,7 +2,7 @@
 The row solvers on the GPU, in Triton. One program solves a few rows, all positions at once, and waits for nobody;
 sizes come from shapes alone, so that CUDA graphs can capture them. But fusedmax and oscarmax of rows longer than
 MAX_LENGTH are solved by `plain`, which waits for the device once a round; and of packed rows, as soon as all of them
-together are that long, the host has to be told once which ones are.
+together are that long, the host has to be told once which ones are: before a graph with these offsets is captured.
 
 All of them work on v = (x - max x) / gamma, in float64 for float64 and in float32 for anything narrower (entmax in
 float64 if its alpha may exceed 2). None walks along a row from left to right. Each takes a few rounds over whole rows
@@ -21,7 +21,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from regattn_allennlp.operators.kernels import plain
 from regattn_allennlp.operators.kernels.gpu_simplex import (
@@ -487,7 +487,7 @@ def _block_jacobian_kernel(
 # --- launches ---
 
 # The numbers of the rows that are too long for tiles, for the offsets that are still in use.
-_long_rows_by_offsets: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_long_rows_by_offsets = WeakTensorKeyDictionary()
 
 
 def _long_rows(offsets: Tensor, num_entries: int) -> list[tuple[int, int, int]]:

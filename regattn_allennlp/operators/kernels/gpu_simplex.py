@@ -76,7 +76,7 @@ def _terms(values, order, state, smallest, METHOD: tl.constexpr):
         roots = tl.maximum(state + values, 0)
         return roots, (roots > 0).to(values.dtype), roots
     elif METHOD == "squares":
-        roots = tl.maximum(state + values / 2, 0)
+        roots = tl.maximum(state + values * 0.5, 0)
         return roots * roots, roots, roots
     elif METHOD == "powers":
         # The state is log(c) / a, the logarithm of the largest weight: no digits are lost for any a.
@@ -193,19 +193,15 @@ def _from_the_largest(
     weight)^a, h(c) = ||p||_1^a is the (1 / a)-norm of max(c + a * v, 0), so it is convex; Newton's method comes down
     on h(c) = 1 from c = 1, where h is not less, and stops where rounding lets it fall no more.
     """
-    state = tl.zeros_like(order)  # a logarithm
     # What is left over here, the last step shares. (Linear weights end abruptly: there it is not to be guessed where.)
-    enough = 1
-    if METHOD == "linear":
-        state = state + 1
-    else:
-        enough = 1 + 4e-15 if tl.float64 == DTYPE else 1 + 1e-6
-        if METHOD == "squares":
-            state = state + 1
+    MARGIN: tl.constexpr = 0 if METHOD == "linear" else 4e-15 if tl.float64 == DTYPE else 1e-6
+    state = tl.zeros_like(order)
+    if METHOD == "linear" or METHOD == "squares":
+        state = state + 1  # not a logarithm
     total, slope, _ = _sums(
         values, scores, mask, starts, lengths, maximum, inverse_gamma, order, state, state, DTYPE, BLOCK, METHOD, LONG
     )  # fmt: skip
-    improving = total > enough
+    improving = total > 1 + MARGIN
     while tl.max(improving.to(tl.int32)) > 0:
         if METHOD == "linear":
             following = state - (total - 1) / tl.maximum(slope, 1)
@@ -221,7 +217,7 @@ def _from_the_largest(
             values, scores, mask, starts, lengths, maximum, inverse_gamma, order, state, state,
             DTYPE, BLOCK, METHOD, LONG,
         )  # fmt: skip
-        improving = improving & (total > enough)
+        improving = improving & (total > 1 + MARGIN)
     return state, tl.where(total > 0, (1 - total) / tl.maximum(slope, TINY), 0)
 
 

@@ -1,6 +1,6 @@
 """
-The kernels for the GPU. Without one, Triton's interpreter runs them on the CPU; the last tests compile them, which
-needs no GPU either.
+The kernels for the GPU. Without one, Triton's interpreter runs them on the CPU; `gpu_compilation_test.py` compiles
+them, which needs no GPU either.
 """
 
 import functools
