@@ -260,12 +260,13 @@ def _from_the_smallest(
         DTYPE, BLOCK, LONG,
     )  # fmt: skip
 
+    MARGIN: tl.constexpr = 1e-15  # below it, the sum rounds again and again to more than 1
     state = tl.zeros_like(order) + 1
     total, slope, _ = _sums(
         values, scores, mask, starts, lengths, maximum, inverse_gamma, order, state, smallest,
         DTYPE, BLOCK, "roots", LONG,
     )  # fmt: skip
-    improving = total > 1
+    improving = total > 1 + MARGIN
     while tl.max(improving.to(tl.int32)) > 0:
         following = tl.maximum(state - (total - 1) / tl.maximum(slope, 1), 0)
         improving = improving & (following < state)
@@ -274,7 +275,7 @@ def _from_the_smallest(
             values, scores, mask, starts, lengths, maximum, inverse_gamma, order, state, smallest,
             DTYPE, BLOCK, "roots", LONG,
         )  # fmt: skip
-        improving = improving & (total > 1)
+        improving = improving & (total > 1 + MARGIN)
     return state, smallest
 
 
