@@ -125,7 +125,12 @@ def time_calls(operator: Operator, scores: Tensor, mask: Tensor | None, upstream
 
 
 def time_all(
-    shape: tuple[int, int], with_mask: bool, device: str, dtype: torch.dtype, seconds_per_operator: float
+    shape: tuple[int, int],
+    with_mask: bool,
+    device: str,
+    dtype: torch.dtype,
+    seconds_per_operator: float,
+    operators: dict[str, Operator],
 ) -> dict[str, list[float]]:
     """For each operator its times, one a round. An operator that is too slow for so many rounds sits some out."""
     generator = torch.Generator().manual_seed(0)
@@ -135,7 +140,6 @@ def time_all(
     if with_mask:  # padding at the end, as in a batch of sentences: on average a quarter
         lengths = torch.randint(shape[1] // 2, shape[1] + 1, (shape[0], 1), generator=generator)
         mask = (torch.arange(shape[1]) < lengths).to(device)
-    operators = operators_to_time(device)
     turns = {}
     for name, operator in operators.items():
         time_calls(operator, scores, mask, upstream, 1)  # compiles
@@ -202,7 +206,12 @@ def main() -> None:
         for with_mask in (False, True):
             print(f"{shape}, {'with' if with_mask else 'without'} mask", file=sys.stderr)
             results[shape, with_mask] = time_all(
-                shape, with_mask, arguments.device, getattr(torch, arguments.dtype), arguments.seconds
+                shape,
+                with_mask,
+                arguments.device,
+                getattr(torch, arguments.dtype),
+                arguments.seconds,
+                operators_to_time(arguments.device),
             )
     print_table("milliseconds, median", results, lambda own, _: f"{statistics.median(own) * 1000:.3f}")
     for reference in ("torch.softmax", "entmax.sparsemax"):

@@ -34,8 +34,7 @@ def _kernels(rows: Tensor) -> ModuleType:
         except ImportError:  # there is no Triton for this platform
             pass
         else:
-            if rows.size(1) <= gpu.MAX_LENGTH:
-                return gpu
+            return gpu
     from regattn_allennlp.operators.kernels import cpu  # serves every other device too, by way of a copy
 
     return cpu

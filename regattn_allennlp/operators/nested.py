@@ -52,7 +52,7 @@ class Jagged:
         if self._scores.lengths() is not None:
             self._scores = scores.contiguous()  # without holes
         self.offsets: Tensor = self._scores.offsets()
-        self._jagged_dim: int = self._scores._ragged_idx  # the values have it one dimension earlier: they have no batch
+        self._jagged_dim: int = self._scores._ragged_idx  # of the values, that is one earlier: they have no batch
 
     def dim(self, dim: int) -> tuple[int, bool]:
         """The dimension among those of the values, and whether it is the jagged one."""

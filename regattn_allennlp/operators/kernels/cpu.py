@@ -40,6 +40,9 @@ TOLERANCES = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-14}
 LOG_2 = math.log(2.0)
 # Those of exp(x), from the highest power to the lowest, enough for |x| <= log(2) / 2 in float64.
 EXPONENTIAL_COEFFICIENTS = tuple(1.0 / math.factorial(power) for power in reversed(range(14)))
+# log(m) is f times a series in f^2, f = (m - 1) / (m + 1): enough for sqrt(1/2) <= m <= sqrt(2).
+LOGARITHM_COEFFICIENTS = tuple(2.0 / power for power in range(23, 0, -2))
+SQRT_HALF_BITS = np.float64(math.sqrt(0.5)).view(np.int64)
 LOWEST_EXPONENT = -708.0  # below, the exponential is no normal number: 0
 
 # Sums of many terms lose fewer digits where they are sums of sums of so many.
@@ -522,6 +525,31 @@ def _sums_of_powers(values, count, threshold):
 
 
 @vectorized
+def _sum_powers(values, first, end, scale, exponent, factor, weights):
+    total, total_below = 0.0, 0.0
+    for k in range(first, end):
+        ratio = 1.0 + scale * values[k]
+        below = _power(ratio, exponent)
+        weights[k] = factor * below * ratio
+        total += weights[k]
+        total_below += below
+    return total, total_below
+
+
+@vectorized
+def _power(x, exponent):
+    """x^exponent for 0 < x <= 1 and an exponent of 0 or above."""
+    bits = np.float64(x).view(np.int64)
+    k = (bits - SQRT_HALF_BITS) >> 52  # x = m * 2^k, m from sqrt(1/2) to sqrt(2)
+    m = np.int64(bits - (k << 52)).view(np.float64)
+    f = (m - 1.0) / (m + 1.0)
+    power_series = 0.0
+    for coefficient in LOGARITHM_COEFFICIENTS:
+        power_series = power_series * (f * f) + coefficient
+    return _exponential(exponent * (k * LOG_2 + f * power_series))
+
+
+@vectorized
 def _exponentials(values, count, exponentials):
     """Of values that are 0 or below. Returns their sum."""
     total = 0.0
@@ -569,18 +597,16 @@ def _from_the_largest(values, positions, count, order, tolerance, weights):
         scale, factor = order / top, math.exp(largest) if is_small else top**inverse
         total, slope = 0.0, 0.0
         for first in range(0, count, TERMS_IN_A_ROW):
-            part, part_slope = 0.0, 0.0
-            for k in range(first, min(first + TERMS_IN_A_ROW, count)):
-                ratio = 1.0 + scale * values[k]
-                if order == 0.25:
-                    below = ratio * ratio * ratio
-                elif is_small:
+            end = min(first + TERMS_IN_A_ROW, count)
+            if is_small:
+                part, part_slope = 0.0, 0.0
+                for k in range(first, end):
                     below = math.exp(math.log1p(scale * values[k]) * (inverse - 1.0))
-                else:
-                    below = ratio ** (inverse - 1.0)
-                weights[k] = factor * below * ratio
-                part += weights[k]
-                part_slope += below
+                    weights[k] = factor * below * (1.0 + scale * values[k])
+                    part += weights[k]
+                    part_slope += below
+            else:
+                part, part_slope = _sum_powers(values, first, end, scale, inverse - 1.0, factor, weights)
             total += part
             slope += part_slope
         slope *= factor / top
@@ -677,7 +703,7 @@ def entmax_jacobian_numpy(first_row, end_row, starts, vector, weights, alphas, p
             elif exponent == 0.0 or exponent == 1.0:
                 shares[k] = weight if exponent == 1.0 else 1.0
             else:
-                shares[k] = min(weight**exponent, LARGEST_SHARE)
+                shares[k] = min(weight**exponent, LARGEST_SHARE) if exponent < 0.0 else _power(weight, exponent)
             pivot = k if shares[k] > shares[pivot] else pivot
         # The product is the same for a vector with a constant added. With 0 where the share is largest, which may
         # be by 1e20, no digits of the others are lost in the mean.
@@ -729,7 +755,7 @@ def squared_p_norm_max_numpy(first_row, end_row, starts, scores, mask, gamma, ex
                 ratio = 1.0 + values[k] / middle
                 powers[k] = 0.0
                 if ratio > 0.0:
-                    power = ratio ** (dual - 2.0)
+                    power = _power(ratio, dual - 2.0)
                     powers[k] = power * ratio
                     below += power
                     total += powers[k]

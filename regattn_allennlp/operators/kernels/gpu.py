@@ -1,22 +1,63 @@
 """
-The row solvers on the GPU, in Triton. One program solves a few rows, all positions at once, and waits for nobody: no
-function here synchronizes with the host, and sizes come from shapes alone, so that CUDA graphs can capture them.
+The row solvers on the GPU, in Triton. One program solves a few rows, all positions at once, and waits for nobody;
+sizes come from shapes alone, so that CUDA graphs can capture them. But fusedmax and oscarmax of rows longer than
+MAX_LENGTH are solved by `plain`, which waits for the device once a round; and of packed rows, as soon as all of them
+together are that long, the host has to be told once which ones are: before a graph with these offsets is captured.
 
-All of them work on v = (x - max x) / gamma, in float64 for float64 and in float32 for anything narrower. None walks
-along a row from left to right. Each takes a few rounds over whole rows instead, each round some reductions or scans:
-Newton's method for thresholds, divisions for fusedmax's segments; but a round to each of oscarmax's groups in the
-support, and to each block of more than one position in the Jacobian.
+All of them work on v = (x - max x) / gamma, in float64 for float64 and in float32 for anything narrower (entmax in
+float64 if its alpha may exceed 2). None walks along a row from left to right. Each takes a few rounds over whole rows
+instead, each round some reductions or scans: Newton's method for thresholds, divisions for fusedmax's segments; but a
+round to each of oscarmax's groups in the support, and to each block of more than one position in the Jacobian.
 
-Rows are tiles (rows, positions) of registers, and what belongs to a whole row is a tile (rows, 1).
+With `offsets` the rows of `scores` are copies that hold the same rows of different lengths, packed: row r of each is
+its entries offsets[r] to offsets[r + 1]. What has one number for each row has it copy by copy.
+
+`gpu_tiles` has what all kernels share, `gpu_simplex` those of which one number a row is all that is to be found.
 """
+
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
-# Longer rows do not fit the registers of one program, and their kernels take minutes to compile.
-MAX_LENGTH = 8192
+from regattn_allennlp.operators.kernels import plain
+from regattn_allennlp.operators.kernels.gpu_simplex import (
+    entmax_jacobian_rows,
+    entmax_rows,
+    sparsemax_rows,
+    squared_p_norm_jacobian_rows,
+    squared_p_norm_max_rows,
+    support_jacobian_rows,
+)
+from regattn_allennlp.operators.kernels.gpu_tiles import (
+    MAX_LENGTH,
+    Problems,
+    _as_tile,
+    _load_number,
+    _load_problem,
+    _locate,
+    _num_problems,
+    _tile,
+    compute_type,
+    inverse,
+    launch,
+    launch_tiles,
+)
+
+__all__ = [
+    "block_jacobian_rows",
+    "entmax_jacobian_rows",
+    "entmax_rows",
+    "fusedmax_rows",
+    "oscarmax_rows",
+    "sparsemax_rows",
+    "squared_p_norm_jacobian_rows",
+    "squared_p_norm_max_rows",
+    "support_jacobian_rows",
+]
 
 # A position and a count of positions share an integer, or two counts do.
 COUNT_BITS = tl.constexpr(MAX_LENGTH.bit_length())
@@ -33,48 +74,6 @@ RELATIVE_SLACK = tl.constexpr(1e-5)
 # Numbers above this are as good as it, and products with them infinite in float32.
 LARGEST_LAM = tl.constexpr(1e30)
 
-# The kernels are not compiled anew for numbers of rows that are 1 or multiples of 16: the number changes all the time.
-
-
-@triton.jit
-def _tile_offsets(num_rows, length, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """Where the tile's elements are, whether they exist, and their positions in their rows."""
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
-    positions = tl.arange(0, BLOCK)[None, :]
-    return rows, rows * length + positions, (rows < num_rows) & (positions < length), positions
-
-
-@triton.jit
-def _as_tile(number, DTYPE: tl.constexpr):
-    # A Python float arrives as float64, but in Triton's interpreter it is a Python float still.
-    return (tl.zeros([1, 1], tl.float64) + number).to(DTYPE)
-
-
-@triton.jit
-def _load_lam(lams, lam, rows, num_rows, DTYPE: tl.constexpr):
-    if lams is None:
-        return _as_tile(lam, DTYPE) + tl.zeros_like(rows).to(DTYPE)
-    else:
-        return tl.load(lams + rows, mask=rows < num_rows, other=0).to(DTYPE)
-
-
-@triton.jit
-def _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE: tl.constexpr):
-    """
-    v, -inf where there is no variable; where there is one; which rows have no solution; and the rows' maxima, of which
-    v is the distance over gamma. Rows without a solution have no v.
-    """
-    values = tl.load(scores + offsets, mask=exists, other=float("-inf")).to(DTYPE)
-    included = exists & (values != float("-inf"))
-    if mask is not None:
-        included = included & (tl.load(mask + offsets, mask=exists, other=0) != 0)
-    values = tl.where(values == values, values, float("inf"))  # NaN spoils a row as inf does
-    maximum = tl.max(tl.where(included, values, float("-inf")), axis=1, keep_dims=True)
-    failed = maximum == float("inf")
-    solved = included & ~failed
-    values = tl.where(solved, (values - maximum) * _as_tile(inverse_gamma, DTYPE), float("-inf"))
-    return values, included, failed, maximum
-
 
 @triton.jit
 def _fail_for_lam(lam, values, failed):
@@ -85,42 +84,11 @@ def _fail_for_lam(lam, values, failed):
 
 @triton.jit
 def _newton_step(values, threshold):
-    """A step towards the t with sum max(v - t, 0) = 1, from any t below, and how many v are above the latter."""
+    """A step towards the t with sum max(v - t, 0) = 1, from any t below."""
     above = values > threshold
     num_above = tl.sum(above.to(tl.int32), axis=1, keep_dims=True)
     excess = tl.sum(tl.where(above, values - threshold, 0), axis=1, keep_dims=True) - 1
-    return threshold + excess / tl.maximum(num_above, 1).to(threshold.dtype), num_above
-
-
-@triton.jit
-def _simplex_threshold(values):
-    """
-    t such that sum max(v - t, 0) = 1, for rows with maximum 0: Newton's method, which is Michelot's, from t = -1.
-    Anything for rows that are -inf throughout.
-    """
-    threshold = tl.full([values.shape[0], 1], -1, values.dtype)
-    num_active = tl.full([values.shape[0], 1], values.shape[1] + 1, tl.int32)
-    improving = num_active > 0
-    while tl.max(improving.to(tl.int32)) > 0:
-        next_threshold, num_above = _newton_step(values, threshold)
-        # The last time they are as many as before: the same ones, and only rounding is corrected.
-        threshold = tl.where(improving & (num_above > 0) & (num_above <= num_active), next_threshold, threshold)
-        # Fewer every time, but for rounding: that may let a dropped one in again, and must not go on forever.
-        improving = improving & (num_above > 0) & (num_above < num_active)
-        num_active = num_above
-    return threshold
-
-
-@triton.jit(do_not_specialize=["num_rows"])
-def _sparsemax_kernel(
-    scores, mask, weights, num_rows, length, inverse_gamma: tl.float64,
-    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    _, offsets, exists, _ = _tile_offsets(num_rows, length, ROWS, BLOCK)
-    values, included, failed, _ = _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE)
-    solution = tl.maximum(values - _simplex_threshold(values), 0)
-    solution = tl.where(failed & included, float("nan"), solution)
-    tl.store(weights + offsets, solution.to(weights.dtype.element_ty), mask=exists)
+    return threshold + excess / tl.maximum(num_above, 1).to(threshold.dtype)
 
 
 # --- fusedmax ---
@@ -207,7 +175,7 @@ def _segment_means(values, slots, starts, ends, AXIS: tl.constexpr):
 
 @triton.jit
 def _fuse(
-    scores, packed, rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped, slots,
+    scores, packed, row_starts, lengths, maximum, inverse_gamma, lam, threshold, count, num_dropped, slots,
     DTYPE: tl.constexpr, AXIS: tl.constexpr,
 ):  # fmt: skip
     """
@@ -215,7 +183,7 @@ def _fuse(
     and how many were dropped before it. `threshold` is a lower bound of the simplex threshold.
     """
     exists = slots < count
-    values = tl.load(scores + rows * length + (packed & COUNT_MASK), mask=exists, other=0).to(DTYPE)
+    values = tl.load(scores + row_starts + (packed & COUNT_MASK), mask=exists, other=0).to(DTYPE)
     values = tl.where(exists, (values - maximum) * _as_tile(inverse_gamma, DTYPE), 0)
     dropped = packed >> COUNT_BITS
     none = tl.full(dropped.shape, -1, tl.int32)
@@ -267,19 +235,27 @@ def _fuse(
         num_cuts = tl.sum(((next_above != above) & ~ends).to(tl.int32))
     weights = tl.where(supported != 0, tl.maximum(level - threshold, 0), 0)
     number = tl.cumsum((starts & ~ends).to(tl.int32), axis=AXIS)
-    return weights, tl.where(starts & ends, length + 1 + (packed & COUNT_MASK), number)
+    return weights, tl.where(starts & ends, lengths + 1 + (packed & COUNT_MASK), number)
 
 
-@triton.jit(do_not_specialize=["num_rows"])
+@triton.jit(do_not_specialize=["num_copies", "num_rows"])
 def _screen_kernel(
     scores, mask, lams, weights, blocks, few, counts, nums_dropped, thresholds, maxima,
-    num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
-    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, FEW: tl.constexpr,
+    inverse_gamma: tl.float64, lam: tl.float64, offsets, buckets, num_copies, num_rows, length,
+    DTYPE: tl.constexpr, BUCKET: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, FEW: tl.constexpr,
 ):  # fmt: skip
-    """Write where the positions left of each row are: to `few`, (FEW, num_rows), or else to the front of `blocks`."""
-    rows, offsets, exists, positions = _tile_offsets(num_rows, length, ROWS, BLOCK)
-    lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
-    values, included, failed, maximum = _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE)
+    """
+    Write where the positions left of each row are: to `few`, (FEW, number of all rows), or else to the front of the
+    row in `blocks`.
+    """
+    if tl.program_id(0).to(tl.int64) * ROWS >= _num_problems(offsets, buckets, num_copies, num_rows, BUCKET):
+        return
+    in_range, rows, row_starts, _, exists, positions = _tile(
+        offsets, buckets, num_copies, num_rows, length, BUCKET, ROWS, BLOCK
+    )
+    places = row_starts + positions
+    lam = _load_number(lams, lam, rows, in_range, DTYPE)
+    values, included, failed, maximum = _load_problem(scores, mask, places, exists, inverse_gamma, DTYPE)
     lam, values, failed = _fail_for_lam(lam, values, failed)
 
     # F(t) is at least the sum of v_i - t - 2 lam over any set: the simplex threshold is at least sparsemax's, less
@@ -287,8 +263,8 @@ def _screen_kernel(
     # to -inf: then its neighbours always pay lam for being above it, and it need not be solved for. Two of Newton's
     # steps come close to that threshold, from below.
     threshold = tl.full([ROWS, 1], -1, DTYPE)
-    threshold, _ = _newton_step(values, threshold)
-    threshold, _ = _newton_step(values, threshold)
+    threshold = _newton_step(values, threshold)
+    threshold = _newton_step(values, threshold)
     kept = values > threshold - 4 * lam - (lam * RELATIVE_SLACK + SLACK)
 
     # Both counts share an integer.
@@ -298,7 +274,6 @@ def _screen_kernel(
     # The sum over all positions, of perimeter 0, bounds F too. With large lam that is the bound free of large numbers.
     mean = tl.sum(tl.where(values > float("-inf"), values, 0), axis=1, keep_dims=True) - 1
     mean = mean / tl.maximum(count + (total >> COUNT_BITS), 1).to(DTYPE)
-    in_range = rows < num_rows
     tl.store(counts + rows, count, mask=in_range)
     tl.store(nums_dropped + rows, total >> COUNT_BITS, mask=in_range)
     bound = tl.maximum(threshold - 2 * lam, mean)
@@ -309,107 +284,117 @@ def _screen_kernel(
     slots = (counted & COUNT_MASK) - 1
     packed = counted - (counted & COUNT_MASK) + positions  # in place of the count, the position
     are_few = count <= FEW
-    tl.store(few + rows + slots.to(tl.int64) * num_rows, packed, mask=kept & are_few)
+    tl.store(few + rows + slots.to(tl.int64) * num_copies * num_rows, packed, mask=kept & are_few)
     is_nan = failed & included
-    tl.store(weights + offsets, tl.where(is_nan, float("nan"), 0.0), mask=exists & are_few)
-    tl.store(blocks + offsets, tl.where(is_nan, -1, 0), mask=exists & are_few)
+    tl.store(weights + places, tl.where(is_nan, float("nan"), 0.0), mask=exists & are_few)
+    tl.store(blocks + places, tl.where(is_nan, -1, 0), mask=exists & are_few)
     if tl.max(count) > FEW:
-        tl.store(blocks + rows * length + slots, packed, mask=kept & ~are_few)
+        tl.store(blocks + row_starts + slots, packed, mask=kept & ~are_few)
 
 
 # Not to know that num_rows is a multiple of 16, as it often is, also keeps a thread's loads to one row here.
-@triton.jit(do_not_specialize=["num_rows"])
+@triton.jit(do_not_specialize=["num_copies", "num_rows"])
 def _fuse_few_kernel(
     scores, lams, weights, blocks, few, counts, nums_dropped, thresholds, maxima,
-    num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
-    DTYPE: tl.constexpr, ROWS: tl.constexpr, FEW: tl.constexpr,
+    inverse_gamma: tl.float64, lam: tl.float64, offsets, buckets, num_copies, num_rows, length,
+    DTYPE: tl.constexpr, BUCKET: tl.constexpr, ROWS: tl.constexpr, FEW: tl.constexpr,
 ):  # fmt: skip
-    """The rows of which `_screen_kernel` left at most FEW positions."""
+    """The rows of all buckets of which `_screen_kernel` left at most FEW positions."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[None, :]
+    in_range, rows, row_starts, lengths = _locate(rows, offsets, buckets, num_copies, num_rows, length, BUCKET)
     slots = tl.arange(0, FEW)[:, None]
-    in_range = rows < num_rows
-    lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
+    lam = _load_number(lams, lam, rows, in_range, DTYPE)
     count = tl.load(counts + rows, mask=in_range, other=0)
     count = tl.where(count <= FEW, count, 0)
     exists = slots < count
-    packed = tl.load(few + rows + slots.to(tl.int64) * num_rows, mask=exists, other=0)
+    packed = tl.load(few + rows + slots.to(tl.int64) * num_copies * num_rows, mask=exists, other=0)
     num_dropped = tl.load(nums_dropped + rows, mask=in_range, other=0)
     threshold = tl.load(thresholds + rows, mask=in_range, other=0)
     maximum = tl.load(maxima + rows, mask=in_range, other=0)
     solution, numbers = _fuse(
-        scores, packed, rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped, slots, DTYPE, AXIS=0
+        scores, packed, row_starts, lengths, maximum, inverse_gamma, lam, threshold, count, num_dropped, slots,
+        DTYPE, AXIS=0,
     )  # fmt: skip
     solution = solution.to(weights.dtype.element_ty)
-    targets = rows * length + (packed & COUNT_MASK)
+    targets = row_starts + (packed & COUNT_MASK)
     tl.store(weights + targets, solution, mask=exists & (solution != 0))
     tl.store(blocks + targets, numbers, mask=exists & (solution != 0))
 
 
 @triton.jit
 def _fuse_many(
-    scores, weights, blocks, rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped,
+    scores, weights, blocks, row_starts, lengths, maximum, inverse_gamma, lam, threshold, count, num_dropped,
     DTYPE: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     slots = tl.arange(0, SIZE)[None, :]
     exists = slots < count
-    packed = tl.load(blocks + rows * length + slots, mask=exists, other=0)
+    packed = tl.load(blocks + row_starts + slots, mask=exists, other=0)
     solution, numbers = _fuse(
-        scores, packed, rows, length, maximum, inverse_gamma, lam, threshold, count, num_dropped, slots, DTYPE, AXIS=1
+        scores, packed, row_starts, lengths, maximum, inverse_gamma, lam, threshold, count, num_dropped, slots,
+        DTYPE, AXIS=1,
     )  # fmt: skip
     solution = solution.to(weights.dtype.element_ty)
 
     tl.debug_barrier()  # all threads have read what is overwritten now
     positions = tl.arange(0, BLOCK)[None, :]
-    everywhere = (positions < length) & (count > 0)
-    zeros = tl.zeros_like(rows + positions)
-    tl.store(weights + rows * length + positions, zeros.to(weights.dtype.element_ty), mask=everywhere)
-    tl.store(blocks + rows * length + positions, zeros.to(tl.int32), mask=everywhere)
+    everywhere = (positions < lengths) & (count > 0)
+    zeros = tl.zeros_like(row_starts + positions)
+    tl.store(weights + row_starts + positions, zeros.to(weights.dtype.element_ty), mask=everywhere)
+    tl.store(blocks + row_starts + positions, zeros.to(tl.int32), mask=everywhere)
     tl.debug_barrier()  # the order of two writes to one place
-    targets = rows * length + (packed & COUNT_MASK)
+    targets = row_starts + (packed & COUNT_MASK)
     tl.store(weights + targets, solution, mask=exists & (solution != 0))
     tl.store(blocks + targets, numbers, mask=exists & (solution != 0))
 
 
-@triton.jit(do_not_specialize=["num_rows"])
+@triton.jit(do_not_specialize=["num_copies", "num_rows"])
 def _fuse_many_kernel(
     scores, lams, weights, blocks, counts, nums_dropped, thresholds, maxima,
-    num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
-    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, SMALL: tl.constexpr, FEW: tl.constexpr,
+    inverse_gamma: tl.float64, lam: tl.float64, offsets, buckets, num_copies, num_rows, length,
+    DTYPE: tl.constexpr, BUCKET: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, FEW: tl.constexpr,
 ):  # fmt: skip
     """The rows of which `_screen_kernel` left more than FEW positions."""
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
-    in_range = rows < num_rows
+    SMALL: tl.constexpr = BLOCK if BLOCK <= 64 else 64 if BLOCK <= 512 else BLOCK // 8
+    in_range, rows, row_starts, lengths, _, _ = _tile(
+        offsets, buckets, num_copies, num_rows, length, BUCKET, ROWS, BLOCK
+    )
     count = tl.load(counts + rows, mask=in_range, other=0)
     count = tl.where(count > FEW, count, 0)
     most = tl.max(count)
     if most > 0:
-        row_lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
+        row_lam = _load_number(lams, lam, rows, in_range, DTYPE)
         num_dropped = tl.load(nums_dropped + rows, mask=in_range, other=0)
         threshold = tl.load(thresholds + rows, mask=in_range, other=0)
         maximum = tl.load(maxima + rows, mask=in_range, other=0)
         if most <= SMALL:
             _fuse_many(
-                scores, weights, blocks, rows, length, maximum, inverse_gamma, row_lam, threshold, count, num_dropped,
-                DTYPE, SMALL, BLOCK,
+                scores, weights, blocks, row_starts, lengths, maximum, inverse_gamma, row_lam, threshold, count,
+                num_dropped, DTYPE, SMALL, BLOCK,
             )  # fmt: skip
         elif SMALL < BLOCK:
             _fuse_many(
-                scores, weights, blocks, rows, length, maximum, inverse_gamma, row_lam, threshold, count, num_dropped,
-                DTYPE, BLOCK, BLOCK,
+                scores, weights, blocks, row_starts, lengths, maximum, inverse_gamma, row_lam, threshold, count,
+                num_dropped, DTYPE, BLOCK, BLOCK,
             )  # fmt: skip
 
 
 # --- oscarmax ---
 
 
-@triton.jit(do_not_specialize=["num_rows"])
+@triton.jit(do_not_specialize=["num_copies", "num_rows"])
 def _oscarmax_kernel(
-    scores, mask, lams, weights, blocks, num_rows, length, inverse_gamma: tl.float64, lam: tl.float64,
-    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    scores, mask, lams, weights, blocks, inverse_gamma: tl.float64, lam: tl.float64,
+    offsets, buckets, num_copies, num_rows, length,
+    DTYPE: tl.constexpr, BUCKET: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    rows, offsets, exists, positions = _tile_offsets(num_rows, length, ROWS, BLOCK)
-    lam = _load_lam(lams, lam, rows, num_rows, DTYPE)
-    values, included, failed, _ = _load_problem(scores, mask, offsets, exists, inverse_gamma, DTYPE)
+    if tl.program_id(0).to(tl.int64) * ROWS >= _num_problems(offsets, buckets, num_copies, num_rows, BUCKET):
+        return
+    in_range, rows, row_starts, lengths, exists, positions = _tile(
+        offsets, buckets, num_copies, num_rows, length, BUCKET, ROWS, BLOCK
+    )
+    places = row_starts + positions
+    lam = _load_number(lams, lam, rows, in_range, DTYPE)
+    values, included, failed, _ = _load_problem(scores, mask, places, exists, inverse_gamma, DTYPE)
     lam, values, failed = _fail_for_lam(lam, values, failed)
     solved = included & ~failed
     count = tl.sum(solved.to(tl.int32), axis=1, keep_dims=True)
@@ -449,7 +434,7 @@ def _oscarmax_kernel(
         num_groups += (active & ~single).to(tl.int32)
         members = active & solved & (numbers == 0) & (values >= lowest)
         level = tl.where(members, group_level, level)
-        numbers = tl.where(members, tl.where(single, length + 1 + positions, num_groups), numbers)
+        numbers = tl.where(members, tl.where(single, lengths + 1 + positions, num_groups), numbers)
         sum_done += tl.where(active, total, 0)
         done += tl.where(active, size, 0)
         active = active & (done < count)
@@ -458,8 +443,8 @@ def _oscarmax_kernel(
     solution = tl.where(failed & included, float("nan"), solution).to(weights.dtype.element_ty)
     numbers = tl.where(solution != 0, numbers, 0)
     numbers = tl.where(failed & included, -1, numbers)
-    tl.store(weights + offsets, solution, mask=exists)
-    tl.store(blocks + offsets, numbers, mask=exists)
+    tl.store(weights + places, solution, mask=exists)
+    tl.store(blocks + places, numbers, mask=exists)
 
 
 # --- Jacobians ---
@@ -472,136 +457,150 @@ def _mean(values, members):
     return total / tl.maximum(num_members, 1).to(values.dtype)
 
 
-@triton.jit(do_not_specialize=["num_rows"])
-def _support_jacobian_kernel(
-    upstream, weights, gradient, num_rows, length, inverse_gamma: tl.float64,
-    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    _, offsets, exists, _ = _tile_offsets(num_rows, length, ROWS, BLOCK)
-    weight = tl.load(weights + offsets, mask=exists, other=0)
-    values = tl.load(upstream + offsets, mask=exists, other=0).to(DTYPE)
-    supported = weight != 0
-    product = (values - _mean(values, supported)) * _as_tile(inverse_gamma, DTYPE)
-    product = tl.where(supported, product, 0)
-    product = tl.where(weight != weight, float("nan"), product)
-    tl.store(gradient + offsets, product.to(gradient.dtype.element_ty), mask=exists)
-
-
-@triton.jit(do_not_specialize=["num_rows"])
+@triton.jit(do_not_specialize=["num_copies", "num_rows"])
 def _block_jacobian_kernel(
-    upstream, blocks, gradient, num_rows, length, inverse_gamma: tl.float64,
-    DTYPE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    vector, blocks, product, inverse_gamma: tl.float64, offsets, buckets, num_copies, num_rows, length,
+    DTYPE: tl.constexpr, BUCKET: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    _, offsets, exists, _ = _tile_offsets(num_rows, length, ROWS, BLOCK)
-    number = tl.load(blocks + offsets, mask=exists, other=0)
-    values = tl.load(upstream + offsets, mask=exists, other=0).to(DTYPE)
-    # A number above `length` is that of a block of one position, which is its own mean.
+    if tl.program_id(0).to(tl.int64) * ROWS >= _num_problems(offsets, buckets, num_copies, num_rows, BUCKET):
+        return
+    _, _, row_starts, lengths, exists, positions = _tile(
+        offsets, buckets, num_copies, num_rows, length, BUCKET, ROWS, BLOCK
+    )
+    places = row_starts + positions
+    number = tl.load(blocks + places, mask=exists, other=0)
+    values = tl.load(vector + places, mask=exists, other=0).to(DTYPE)
+    # A number above the row's length is that of a block of one position, which is its own mean.
     mean = values
-    last = tl.max(tl.where(number <= length, number, 0))
+    last = tl.max(tl.where(number <= lengths, number, 0))
     block = 1
     while block <= last:
         members = number == block
         mean = tl.where(members, _mean(values, members), mean)
         block += 1
-    product = (mean - _mean(values, number != 0)) * _as_tile(inverse_gamma, DTYPE)
-    product = tl.where(number != 0, product, 0)
-    product = tl.where(number < 0, float("nan"), product)
-    tl.store(gradient + offsets, product.to(gradient.dtype.element_ty), mask=exists)
+    result = (mean - _mean(values, number != 0)) * _as_tile(inverse_gamma, DTYPE)
+    result = tl.where(number != 0, result, 0)
+    result = tl.where(number < 0, float("nan"), result)
+    tl.store(product + places, result.to(product.dtype.element_ty), mask=exists)
 
 
 # --- launches ---
 
-
-def _launch(kernel, rows: int, num_warps: int, scores: Tensor, *arguments, **constants) -> None:
-    """Run `kernel` with `rows` of the rows of `scores` to a program."""
-    num_rows, length = scores.shape
-    if length > MAX_LENGTH:
-        raise ValueError(f"rows must have at most {MAX_LENGTH} positions, but have {length}")
-    if not num_rows * length:
-        return
-    dtype = tl.float64 if scores.dtype == torch.float64 else tl.float32
-    with torch.cuda.device_of(scores):
-        kernel[(triton.cdiv(num_rows, rows),)](
-            *arguments, DTYPE=dtype, ROWS=rows, **constants, num_warps=num_warps, enable_fp_fusion=False
-        )
+# The numbers of the rows that are too long for tiles, for the offsets that are still in use.
+_long_rows_by_offsets = WeakTensorKeyDictionary()
 
 
-def _launch_tiles(kernel, elements_per_warp: int, scores: Tensor, *arguments, **constants) -> None:
-    """Run `kernel` with one warp to a program if a row is not longer than 512."""
-    block = max(16, triton.next_power_of_2(scores.size(1)))
-    rows = max(1, elements_per_warp // block)
-    _launch(kernel, rows, min(16, max(1, block // 512)), scores, *arguments, BLOCK=block, **constants)
+def _long_rows(offsets: Tensor, num_entries: int) -> list[tuple[int, int, int]]:
+    """Number, start and end of the rows that are too long for tiles. The host waits for them, once for the offsets."""
+    if num_entries <= MAX_LENGTH:
+        return []
+    is_cached = not offsets.is_inference()  # else changes to it are not counted
+    version, rows = _long_rows_by_offsets.get(offsets, (None, []))
+    if is_cached and version == offsets._version:
+        return rows
+    numbers = (offsets.diff() > MAX_LENGTH).nonzero().flatten()
+    rows = torch.stack([numbers, offsets[numbers], offsets[numbers + 1]], dim=1).tolist()
+    if is_cached:
+        _long_rows_by_offsets[offsets] = offsets._version, rows
+    return rows
 
 
-def _inverse(gamma: float) -> float:
-    # In a range where neither it nor its product with a difference of 0 is infinite or NaN in float32.
-    return min(1 / gamma, 1e38)
-
-
-def _finite(lam: float) -> float:
-    return min(float(lam), LARGEST_LAM.value)
-
-
-def sparsemax_rows(scores: Tensor, mask: Tensor | None, gamma: float) -> Tensor:
-    """The weights of every row, in the dtype of `scores`."""
-    weights = torch.empty_like(scores)
-    _launch_tiles(_sparsemax_kernel, 512, scores, scores, mask, weights, *scores.shape, _inverse(gamma))
-    return weights
-
-
-def fusedmax_rows(
-    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
+def _solve_with_lam(
+    name: str,
+    solve: Callable[..., None],
+    scores: Tensor,
+    mask: Tensor | None,
+    gamma: float,
+    lam: float,
+    lams: Tensor | None,
+    offsets: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """
     The weights of every row, in the dtype of `scores`, and the number of every position's block: equal for two
     positions of a row with weights if they are in the same block; 0 where the weight is 0, -1 where it is NaN.
     """
-    num_rows, length = scores.shape
-    compute_dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    solve_in_plain_operations = getattr(plain, f"{name}_rows")
+    if offsets is None and scores.size(1) > MAX_LENGTH and scores.size(0):
+        return solve_in_plain_operations(scores, mask, gamma, lam, lams)
     weights = torch.empty_like(scores)
     blocks = torch.empty_like(scores, dtype=torch.int32)
-    few = scores.new_empty(FEW, num_rows, dtype=torch.int32)
-    # How many positions are left of each row, how many were dropped, lower bounds of the threshold, maxima.
-    dtypes = torch.int32, torch.int32, compute_dtype, compute_dtype
-    per_row = [scores.new_empty(num_rows, dtype=dtype) for dtype in dtypes]
-    sizes = num_rows, length, _inverse(gamma), _finite(lam)
-    arguments = scores, mask, lams, weights, blocks, few, *per_row, *sizes
-    _launch_tiles(_screen_kernel, 256, scores, *arguments, FEW=FEW)
-    arguments = scores, lams, weights, blocks, few, *per_row, *sizes
-    _launch(_fuse_few_kernel, 32, 1, scores, *arguments, FEW=FEW)
-    if length > FEW:
-        block = triton.next_power_of_2(length)
-        arguments = scores, lams, weights, blocks, *per_row, *sizes
-        _launch_tiles(_fuse_many_kernel, 256, scores, *arguments, SMALL=min(block, max(64, block // 8)), FEW=FEW)
+    problems = Problems(scores, offsets)
+    numbers = inverse(gamma, compute_type(scores.dtype)), min(float(lam), LARGEST_LAM.value)
+    solve(problems, scores, mask, lams, weights, blocks, *numbers)
+    if offsets is not None and scores.size(0):
+        for row, start, end in _long_rows(offsets, scores.size(1)):
+            piece = slice(None), slice(start, end)
+            row_lams = None if lams is None else lams.view(problems.num_copies, -1)[:, row]
+            weights[piece], blocks[piece] = solve_in_plain_operations(
+                scores[piece], None if mask is None else mask[piece], gamma, lam, row_lams
+            )
     return weights, blocks
+
+
+def fusedmax_rows(
+    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None, offsets: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    return _solve_with_lam("fusedmax", _launch_fusedmax, scores, mask, gamma, lam, lams, offsets)
+
+
+def _launch_fusedmax(
+    problems: Problems, scores: Tensor, mask: Tensor | None, lams: Tensor | None, weights: Tensor, blocks: Tensor,
+    *numbers: float,
+) -> None:  # fmt: skip
+    dtype = compute_type(scores.dtype)
+    few = scores.new_empty(FEW, len(problems), dtype=torch.int32)
+    # How many positions are left of each row (none of those that are in no tile), how many were dropped, lower bounds
+    # of the threshold, maxima.
+    compute_dtype = torch.float64 if dtype == tl.float64 else torch.float32
+    counts = scores.new_zeros(len(problems), dtype=torch.int32)
+    dtypes = torch.int32, compute_dtype, compute_dtype
+    per_row = [counts, *(scores.new_empty(len(problems), dtype=dtype) for dtype in dtypes)]
+    arguments = scores, mask, lams, weights, blocks, few, *per_row, *numbers
+    launch_tiles(_screen_kernel, 256, problems, scores, *arguments, DTYPE=dtype, FEW=FEW)
+    arguments = scores, lams, weights, blocks, few, *per_row, *numbers, *problems.arguments()
+    launch(_fuse_few_kernel, -1, 32, len(problems), 1, scores, *arguments, DTYPE=dtype, FEW=FEW)
+    arguments = scores, lams, weights, blocks, *per_row, *numbers
+    launch_tiles(_fuse_many_kernel, 256, problems, scores, *arguments, longer_than=FEW, DTYPE=dtype, FEW=FEW)
 
 
 def oscarmax_rows(
-    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None
+    scores: Tensor, mask: Tensor | None, gamma: float, lam: float, lams: Tensor | None, offsets: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The weights of every row and the number of every position's block, as `fusedmax_rows` returns them."""
-    weights = torch.empty_like(scores)
-    blocks = torch.empty_like(scores, dtype=torch.int32)
-    arguments = scores, mask, lams, weights, blocks, *scores.shape, _inverse(gamma), _finite(lam)
-    _launch_tiles(_oscarmax_kernel, 256, scores, *arguments)
-    return weights, blocks
+    return _solve_with_lam("oscarmax", _launch_oscarmax, scores, mask, gamma, lam, lams, offsets)
 
 
-def support_jacobian_rows(upstream: Tensor, weights: Tensor, gamma: float) -> Tensor:
-    """(u_i - mean of u over S) / gamma where the weight is not 0, else 0; in the dtype of `upstream`."""
-    gradient = torch.empty_like(upstream)
-    arguments = upstream, weights, gradient, *upstream.shape, _inverse(gamma)
-    _launch_tiles(_support_jacobian_kernel, 512, upstream, *arguments)
-    return gradient
+def _launch_oscarmax(problems: Problems, scores: Tensor, *arguments) -> None:
+    launch_tiles(_oscarmax_kernel, 256, problems, scores, scores, *arguments, DTYPE=compute_type(scores.dtype))
 
 
-def block_jacobian_rows(upstream: Tensor, blocks: Tensor, gamma: float) -> Tensor:
+def block_jacobian_rows(vector: Tensor, blocks: Tensor, gamma: float, offsets: Tensor | None = None) -> Tensor:
     """
     (mean of u over i's block - mean of u over S) / gamma where the block's number is not 0, else 0; in the dtype of
-    `upstream`. Numbers above the rows' length are those of blocks of one position. It takes a round for every number
+    `vector`. Numbers above the rows' length are those of blocks of one position. It takes a round for every number
     from 1 to the largest of the others.
     """
-    gradient = torch.empty_like(upstream)
-    arguments = upstream, blocks, gradient, *upstream.shape, _inverse(gamma)
-    _launch_tiles(_block_jacobian_kernel, 256, upstream, *arguments)
-    return gradient
+    if offsets is None and vector.size(1) > MAX_LENGTH:
+        return _block_jacobian_of_long_rows(vector, blocks, gamma)
+    product = torch.empty_like(vector)
+    problems = Problems(vector, offsets)
+    dtype = compute_type(vector.dtype)
+    arguments = vector, blocks, product, inverse(gamma, dtype)
+    launch_tiles(_block_jacobian_kernel, 256, problems, vector, *arguments, DTYPE=dtype)
+    if offsets is not None:
+        for _, start, end in _long_rows(offsets, vector.size(1)):
+            piece = slice(None), slice(start, end)
+            product[piece] = _block_jacobian_of_long_rows(vector[piece], blocks[piece], gamma)
+    return product
+
+
+def _block_jacobian_of_long_rows(vector: Tensor, blocks: Tensor, gamma: float) -> Tensor:
+    """`block_jacobian_rows` for blocks of any number."""
+    supported = blocks != 0
+    values = vector.to(torch.promote_types(vector.dtype, torch.float32)).where(supported, 0)
+    places = blocks.clamp(min=0).long()
+    none = values.new_zeros(values.size(0), 2 * values.size(1) + 2)  # as far as blocks are numbered
+    sizes = none.scatter_add(-1, places, supported.to(values.dtype))
+    means = none.scatter_add(-1, places, values) / sizes.clamp(min=1)
+    mean = values.sum(-1, keepdim=True) / supported.sum(-1, keepdim=True).clamp(min=1)
+    product = (means.gather(-1, places) - mean) * inverse(gamma, compute_type(vector.dtype))
+    return product.where(supported, 0).masked_fill(blocks < 0, torch.nan).to(vector.dtype)
