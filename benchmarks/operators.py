@@ -6,6 +6,11 @@ entmax.sparsemax.
 
     uv run --with entmax --with matplotlib python benchmarks/operators.py --plot docs/operators_benchmark.png
 
+With --members it times the others: entmax with fixed and learned alpha, the p-norms, bounded weights, values, and what
+a learned lam costs, each beside its peer from the entmax package, at the sizes of multi-head attention.
+
+    uv run --with entmax python benchmarks/operators.py --members
+
 What is not installed is left out: this runs with PyTorch, numpy and numba alone.
 """
 
@@ -34,6 +39,8 @@ SHAPES = {
     "cpu": [(1024, 9), (576, 16), (1024, 64), (4096, 128), (16384, 256)],
     "cuda": [(1024, 9), (576, 16), (1024, 64), (4096, 128), (16384, 256), (262144, 64), (32768, 512)],
 }
+# 8 x 8 heads of 50 words, 2 x 8 heads of 128, and a vocabulary.
+SHAPES_OF_MEMBERS = {"cpu": [(3200, 50), (2048, 128), (256, 4096)], "cuda": [(262144, 64), (32768, 512), (4096, 4096)]}
 GAMMA, LAM = 1.0, 0.1
 
 Operator = Callable[[Tensor, Tensor | None], Tensor]
@@ -85,7 +92,7 @@ def proximal_total_variation(values: np.ndarray) -> np.ndarray:
 def proximal_oscar(values: np.ndarray) -> np.ndarray:
     order = np.argsort(-values, kind="stable")
     sums, ends = np.empty(len(values)), np.empty(len(values), np.int64)
-    num_groups = cpu._group(-values[order][None], 0, len(values), float(values[order[0]]), 1.0, LAM, sums, ends)
+    num_groups = cpu._group(-values[order], len(values), float(values[order[0]]), 1.0, LAM, sums, ends)
     sizes = np.diff(ends[:num_groups], prepend=0)
     solution = np.empty(len(values))
     solution[order] = np.repeat(sums[:num_groups] / sizes, sizes)
@@ -111,13 +118,54 @@ def operators_to_time(device: str) -> dict[str, Operator]:
     return operators
 
 
+def members_to_time() -> dict[str, tuple[Operator, str | None]]:
+    """Each with the name of what it is compared with."""
+    operators: dict[str, tuple[Operator, str | None]] = {}
+
+    def add_peer(name: str, peer: Callable[[Tensor], Tensor]) -> None:
+        if entmax is not None:
+            operators[f"entmax.{name}"] = masked(peer), None
+
+    def add(name: str, operator: Operator, reference: str) -> None:
+        known = reference in operators or not reference.startswith("entmax.")
+        operators[name] = operator, reference if known else None
+
+    for alpha in (1.25, 1.3, 1.5, 3.0):
+        add_peer(f"entmax_bisect({alpha})", lambda scores, alpha=alpha: entmax.entmax_bisect(scores, alpha, n_iter=50))
+        add(f"entmax({alpha})", regattn_allennlp.Entmax(alpha=alpha), f"entmax.entmax_bisect({alpha})")
+    add_peer("entmax15", lambda scores: entmax.entmax15(scores, -1))
+    add("entmax(1.5), again", regattn_allennlp.Entmax(alpha=1.5), "entmax.entmax15")
+    learned = regattn_allennlp.Entmax(alpha=1.3, learn_alpha=True)
+    add_peer("entmax_bisect(learned)", lambda scores: entmax.entmax_bisect(scores, learned.alpha, n_iter=50))
+    add("entmax(learned, at 1.3)", learned, "entmax.entmax_bisect(learned)")
+    add("the same", learned, "entmax(1.3)")
+    add("squared_p_norm_max(1.5)", regattn_allennlp.SquaredPNormMax(exponent=1.5), "entmax.entmax_bisect(1.5)")
+    add_peer("normmax_bisect(2)", lambda scores: entmax.normmax_bisect(scores, 2.0, n_iter=50))
+    add("normmax(2)", regattn_allennlp.Normmax(exponent=2.0), "entmax.normmax_bisect(2)")
+    add_peer("budget_bisect(2)", lambda scores: entmax.budget_bisect(scores, 2.0, n_iter=50))
+    add(
+        "constrained_sparsemax(budget=2)", regattn_allennlp.ConstrainedSparsemax(budget=2.0), "entmax.budget_bisect(2)"
+    )
+    add_peer("sparsemax", lambda scores: entmax.sparsemax(scores, -1))
+    add("top_k_sparsemax(8)", regattn_allennlp.TopKSparsemax(top_k=8), "entmax.sparsemax")
+    for kind in (regattn_allennlp.Sparsemax, regattn_allennlp.Fusedmax, regattn_allennlp.Oscarmax):
+        name, operator = kind.__name__.lower(), kind()
+        add(name, operator, "entmax.sparsemax")
+        add(f"{name}, value", operator.value, name)
+        if operator.shape_parameter == "lam":
+            add(f"{name}, learned lam", kind(learn_lam=True), name)
+        add(f"{name}, learned gamma", kind(learn_gamma=True), name)
+    return operators
+
+
 def time_calls(operator: Operator, scores: Tensor, mask: Tensor | None, upstream: Tensor, num_calls: int) -> float:
     """Seconds for the weights and their gradient, the mean of so many calls in a row."""
     if scores.is_cuda:
         torch.cuda.synchronize()
     start = time.perf_counter()
     for _ in range(num_calls):
-        operator(scores, mask).backward(upstream)
+        result = operator(scores, mask)
+        result.backward(upstream if result.shape == upstream.shape else upstream[..., 0])
         scores.grad = None
     if scores.is_cuda:
         torch.cuda.synchronize()
@@ -169,6 +217,28 @@ def print_table(title: str, results: dict[tuple, dict[str, list[float]]], cell: 
     print()
 
 
+def print_members(shapes: list[tuple[int, int]], device: str, dtype: torch.dtype, seconds: float) -> None:
+    members = members_to_time()
+    operators = {name: operator for name, (operator, _) in members.items()}
+    if device == "cuda":
+        for operator in operators.values():
+            if isinstance(operator, torch.nn.Module):
+                operator.to(device)
+    times = {}
+    for shape in shapes:
+        print(f"{shape}", file=sys.stderr)
+        times[shape] = time_all(shape, False, device, dtype, seconds, operators)
+    titles = [f"{rows} x {length}" for rows, length in shapes]
+    print(f"| milliseconds, median | {' | '.join(titles)} | compared with | {' | '.join(titles)} |")
+    print("| --- " * (2 + 2 * len(shapes)) + "|")
+    for name, (_, reference) in members.items():
+        cells = [f"{statistics.median(own[name]) * 1000:.2f}" for own in times.values()]
+        ratios = [
+            "" if reference is None else f"{median_ratio(own[name], own[reference]):.2f}" for own in times.values()
+        ]
+        print(f"| {' | '.join([name, *cells, reference or '', *ratios])} |")
+
+
 def draw(results: dict[tuple, dict[str, list[float]]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
@@ -193,6 +263,7 @@ def main() -> None:
     parser.add_argument("--device", choices=list(SHAPES), default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float64"], default="float32")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each operator and shape (default: 2)")
+    parser.add_argument("--members", action="store_true", help="time the others, each beside its peer")
     parser.add_argument("--plot", type=Path, help="draw the ratios to this file (needs matplotlib)")
     arguments = parser.parse_args()
 
@@ -201,6 +272,10 @@ def main() -> None:
         f"{processor}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
         f"Python {platform.python_version()}, {arguments.dtype}, gamma {GAMMA}, lam {LAM}; forward and backward\n"
     )
+    if arguments.members:
+        dtype = getattr(torch, arguments.dtype)
+        print_members(SHAPES_OF_MEMBERS[arguments.device], arguments.device, dtype, arguments.seconds)
+        return
     results = {}
     for shape in SHAPES[arguments.device]:
         for with_mask in (False, True):

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regattn_allennlp.operators.functions import apply_to_all_rows, is_compiling_a_transform, nestable
+from regattn_allennlp.operators.functions import apply_to_all_rows, is_compiling_a_transform, is_plain, nestable
 from regattn_allennlp.operators.library import IMPLEMENTATIONS, OPERATORS, library
 from regattn_allennlp.operators.penalties import pairwise_maxima_gradient, total_variation_gradient
 from regattn_allennlp.operators.rows import Rows, included_positions, solve_problems
@@ -55,6 +55,8 @@ def _apply(name: str, *arguments: Any) -> Any:
     """An operator of the library, by the way that is fastest where autograd stands."""
     if torch.compiler.is_compiling():
         return OPERATORS[name](*arguments)
+    if not torch.is_grad_enabled() and is_plain(arguments[0]):
+        return IMPLEMENTATIONS[name](*arguments)  # nothing is differentiated or traced
     if torch._C._are_functorch_transforms_active():
         return _Jacobian.apply(*arguments) if name == "jacobian" else _Solution.apply(name, *arguments)
     return _EagerJacobian.apply(*arguments) if name == "jacobian" else _EagerSolution.apply(name, *arguments)
@@ -143,9 +145,7 @@ class _EagerSolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, name: str, *arguments: Any) -> Any:
-        scores = arguments[0]
-        is_plain = type(scores) in (Tensor, torch.nn.Parameter) and not scores.is_meta
-        if is_plain and torch._C._len_torch_dispatch_stack() == 0:
+        if is_plain(arguments[0]):
             output = IMPLEMENTATIONS[name](*arguments)  # nothing is traced or simulated: no dispatcher is needed
         else:
             output = _apply_below_autograd(name, arguments)

@@ -48,9 +48,8 @@ class Jagged:
     def __init__(self, scores: Tensor) -> None:
         if scores.layout != torch.jagged:
             raise TypeError(f"nested scores must have the layout torch.jagged, but have {scores.layout}")
-        self._scores: Any = scores
-        if self._scores.lengths() is not None:
-            self._scores = scores.contiguous()  # without holes
+        jagged: Any = scores
+        self._scores = jagged if jagged.lengths() is None else jagged.contiguous()  # without holes
         self.offsets: Tensor = self._scores.offsets()
         self._jagged_dim: int = self._scores._ragged_idx  # of the values, that is one earlier: they have no batch
 
