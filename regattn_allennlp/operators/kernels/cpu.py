@@ -507,9 +507,9 @@ def _square_threshold(values, count):
     while True:
         total, squares, _ = _sums_of_powers(values, count, threshold)
         step = (squares - 1.0) / (2.0 * total)
+        threshold += step
         if not step > 1e-15:  # rounding: t is between -1 and 0
             return threshold
-        threshold += step
 
 
 @vectorized
