@@ -19,7 +19,7 @@ from regattn_allennlp.operators.functions import (
     is_plain,
     nestable,
 )
-from regattn_allennlp.operators.library import IMPLEMENTATIONS, OPERATORS
+from regattn_allennlp.operators.library import IMPLEMENTATIONS, OPERATORS, has_kernel
 from regattn_allennlp.operators.rows import COMPUTE_DTYPES, Rows
 
 
@@ -111,11 +111,12 @@ class _Solution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple:  # type: ignore[override]
         weights, tensor, offsets = ctx.saved_tensors
-        if torch.is_grad_enabled() or not is_plain(upstream):
+        name = ctx.regularizer.jacobian
+        if torch.is_grad_enabled() or not is_plain(upstream) or not has_kernel(name, upstream):
             gradient = _jacobian_product(ctx, weights, tensor, offsets, upstream)
         else:
             arguments = ctx.regularizer.arguments(ctx.number, tensor)
-            gradient = IMPLEMENTATIONS[ctx.regularizer.jacobian](upstream, weights, *arguments, offsets)
+            gradient = IMPLEMENTATIONS[name](upstream, weights, *arguments, offsets)
         by_tensor = None
         if ctx.needs_input_grad[5]:
             rows = Rows(offsets, weights.size(-1))

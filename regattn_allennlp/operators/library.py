@@ -21,28 +21,38 @@ SCHEMAS = {
     "jacobian": "(Tensor vector, Tensor blocks, float gamma, Tensor? offsets=None) -> Tensor",
     "entmax": f"({SCORES}, float alpha, Tensor? alphas, bool may_exceed_2, Tensor? offsets=None) -> Tensor",
     "entmax_jacobian": "(Tensor vector, Tensor weights, float alpha, Tensor? alphas, Tensor? offsets=None) -> Tensor",
+    "normmax": f"({SCORES}, float exponent, Tensor? offsets=None) -> Tensor",
+    "normmax_jacobian": "(Tensor vector, Tensor weights, float exponent, Tensor? offsets=None) -> Tensor",
     "squared_p_norm_max": f"({SCORES}, float exponent, Tensor? offsets=None) -> Tensor",
     "squared_p_norm_jacobian": "(Tensor vector, Tensor weights, float exponent, Tensor? offsets=None) -> Tensor",
 }
 
 
-def _kernels(rows: Tensor) -> ModuleType:
-    """The row solvers for the device of `rows`. Imported when first needed: compilers take long to import."""
-    if rows.is_cuda:
-        try:
-            from regattn_allennlp.operators.kernels import gpu
-        except ImportError:  # there is no Triton for this platform
-            pass
-        else:
-            return gpu
-    from regattn_allennlp.operators.kernels import cpu  # serves every other device too, by way of a copy
+def _gpu_kernels(name: str, rows: Tensor) -> ModuleType | None:
+    """Those for the device of `rows`, if it is a GPU and they have this one."""
+    if not rows.is_cuda:
+        return None
+    try:
+        from regattn_allennlp.operators.kernels import gpu
+    except ImportError:  # there is no Triton for this platform
+        return None
+    return gpu if hasattr(gpu, f"{name}_rows") else None
 
-    return cpu
+
+def has_kernel(name: str, rows: Tensor) -> bool:
+    """Whether the device of `rows` has a kernel of this name itself."""
+    return rows.device.type == "cpu" or _gpu_kernels(name, rows) is not None
 
 
 def _implementation(name: str) -> Callable[..., Any]:
     def solve(rows: Tensor, *arguments: Any) -> Any:
-        return getattr(_kernels(rows), f"{name}_rows")(rows.contiguous(), *arguments)
+        # Imported when first needed: compilers take long to import.
+        kernels = _gpu_kernels(name, rows)
+        if kernels is None:
+            from regattn_allennlp.operators.kernels import cpu  # serves every other device too, by way of a copy
+
+            kernels = cpu
+        return getattr(kernels, f"{name}_rows")(rows.contiguous(), *arguments)
 
     return solve
 
@@ -87,5 +97,5 @@ for _name in SCHEMAS:
 
 OPERATORS = {name: getattr(torch.ops.regattn_allennlp, name).default for name in SCHEMAS}
 
-for _name in ("sparsemax", "fusedmax", "oscarmax", "entmax", "squared_p_norm_max"):
+for _name in ("sparsemax", "fusedmax", "oscarmax", "entmax", "squared_p_norm_max", "normmax"):
     register_decomposition(_name, _plain_solver(_name))

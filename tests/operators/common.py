@@ -25,7 +25,7 @@ NAMES = [
 ]
 
 # Those that take no packed rows.
-DENSE_ONLY = ["normmax", "constrained_sparsemax", "top_k_sparsemax"]
+DENSE_ONLY = ["constrained_sparsemax", "top_k_sparsemax"]
 
 every_operator = pytest.mark.parametrize("name", NAMES)
 

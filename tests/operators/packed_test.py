@@ -15,6 +15,7 @@ from regattn_allennlp import (
     Entmax,
     FenchelYoungLoss,
     Fusedmax,
+    Normmax,
     Oscarmax,
     RegularizedMax,
     Softmax,
@@ -35,6 +36,8 @@ OPERATORS = {
     "entmax": Entmax(0.9, 1.3, dim=0),
     "entmax above 2": Entmax(0.9, 3.0, dim=0),
     "squared_p_norm_max": SquaredPNormMax(0.9, 1.4, dim=0),
+    "normmax": Normmax(0.9, 1.8, dim=0),
+    "normmax above 2": Normmax(0.9, 3.0, dim=0),
 }
 every_packed_operator = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
 

@@ -718,17 +718,18 @@ def entmax_jacobian_numpy(first_row, end_row, starts, vector, weights, alphas, p
 
 
 @compiled
-def squared_p_norm_max_numpy(first_row, end_row, starts, scores, mask, gamma, exponent, tolerance, weights):
+def p_norm_numpy(first_row, end_row, starts, scores, mask, gamma, exponent, is_squared, tolerance, weights):
     """
-    On the support v_i - t = ||p||_q^(2 - q) * p_i^(q - 1), so p is proportional to a^(d - 1), where a = max(v - t, 0)
-    and d = q / (q - 1), the dual exponent. This p sums to 1 where the derivative of the convex dual problem,
-    min_t t + 1/2 ||a||_d^2, is 0:
+    With a = max(v - t, 0) and d = q / (q - 1), the dual exponent: the weights are proportional to a^(d - 1), for
+    Omega = 1/2 ||p||_q^2, where `is_squared`, as for ||p||_q. What differs is t.
 
-        F(m) = ||a||_d^(2 - d) * sum_i a_i^(d - 1) = 1
+    For the square v_i - t = ||p||_q^(2 - q) * p_i^(q - 1) on the support. The weights that solve this sum to 1 where
+    the derivative of the convex dual problem, min_t t + 1/2 ||a||_d^2, is 0: F(m) = 1, m being -t, and so the largest
+    of a, and F(m) = ||a||_d^(2 - d) * sum_i a_i^(d - 1). For the norm v_i - t = (p_i / ||p||_q)^(q - 1), and
+    F(m) = ||a||_d is 1.
 
-    The largest value is 0 and so the largest of a is -t =: m. F grows with m; it is at least m, and for n values at
-    most m * n^(2 / d). Newton's method goes on where it stays in this bracket, which every step narrows; else the
-    bracket is halved.
+    F grows with m; it is at least m, and for n values at most m * n^(2 / d). Newton's method goes on where it stays in
+    this bracket, which every step narrows; else the bracket is halved.
     """
     longest = _longest(first_row, end_row, starts)
     problem = np.empty(longest, np.float64)
@@ -749,30 +750,38 @@ def squared_p_norm_max_numpy(first_row, end_row, starts, scores, mask, gamma, ex
         middle = high
         total, is_last = 0.0, False
         for _ in range(MOST_STEPS):
-            # The sums of the ratios a / m to the powers of d - 2, d - 1 and d.
-            below, total, above = 0.0, 0.0, 0.0
-            for k in range(count):
-                ratio = 1.0 + values[k] / middle
-                powers[k] = 0.0
-                if ratio > 0.0:
-                    power = _power(ratio, dual - 2.0)
-                    powers[k] = power * ratio
-                    below += power
-                    total += powers[k]
-                    above += powers[k] * ratio
-            scale = above ** ((2.0 - dual) / dual)
-            excess = middle * scale * total - 1.0
+            below, total, above = _sums_of_dual_powers(values, count, middle, dual, powers)
+            if is_squared:
+                scale = above ** ((2.0 - dual) / dual)
+                excess = middle * scale * total - 1.0
+                slope = (dual - 1.0) * scale * below - (dual - 2.0) * scale * total * total / above
+            else:
+                excess = middle * above ** (1.0 / dual) - 1.0
+                slope = total * above ** (1.0 / dual - 1.0)
             if is_last:
                 break
             is_last = abs(excess) <= tolerance
             low, high = (low, middle) if excess > 0.0 else (middle, high)
-            slope = (dual - 1.0) * scale * below - (dual - 2.0) * scale * total * total / above
             middle -= excess / slope
             if not (is_last or low < middle < high):
                 middle = 0.5 * (low + high)
             is_last = is_last or high - low <= EPSILON * high
         for k in range(count):
             weights[start + positions[k]] = powers[k] / total
+
+
+@vectorized
+def _sums_of_dual_powers(values, count, largest, dual, powers):
+    """Those of the ratios max(v + m, 0) / m to the powers of d - 2, d - 1 and d. Fills `powers` with the second."""
+    below, total, above = 0.0, 0.0, 0.0
+    for k in range(count):
+        ratio = max(1.0 + values[k] / largest, 0.0)
+        present = max(ratio, 1e-300)
+        powers[k] = _power(present, dual - 1.0) if ratio > 0.0 else 0.0
+        below += powers[k] / present
+        total += powers[k]
+        above += powers[k] * ratio
+    return below, total, above
 
 
 @compiled
@@ -808,6 +817,34 @@ def squared_p_norm_jacobian_numpy(first_row, end_row, starts, vector, weights, e
             of_vector = diagonal[k] * vector[start + positions[k]] - factor * weight * weighted
             of_ones = diagonal[k] - factor * weight * total_weight
             product[start + positions[k]] = (of_vector - of_ones * mean) / (exponent - 1.0)
+
+
+@compiled
+def normmax_jacobian_numpy(first_row, end_row, starts, vector, weights, exponent, product):
+    """`_jacobian_product` of the operator, which says what the numbers are."""
+    longest = _longest(first_row, end_row, starts)
+    positions = np.empty(longest + 1, np.uint64)
+    changes = np.empty(longest + 1, np.float64)
+    for row in range(first_row, end_row):
+        start, length = starts[row], starts[row + 1] - starts[row]
+        count = _support(weights, start, length, positions, product)
+        largest, mean = 0.0, 0.0
+        for k in range(count):
+            weight = np.float64(weights[start + positions[k]])
+            largest = max(largest, weight)
+            mean += weight * vector[start + positions[k]]
+        powers = 0.0  # relative to the largest none is too small in all places
+        for k in range(count):
+            powers += (weights[start + positions[k]] / largest) ** exponent
+        norm = largest * powers ** (1.0 / exponent)
+        total = 0.0
+        for k in range(count):
+            ratio = np.float64(weights[start + positions[k]]) / norm
+            factor = min(ratio ** (2.0 - exponent), LARGEST_SHARE) / (exponent - 1.0)
+            changes[k] = factor * (vector[start + positions[k]] - mean)
+            total += changes[k]
+        for k in range(count):
+            product[start + positions[k]] = norm * (changes[k] - weights[start + positions[k]] * total)
 
 
 @compiled
@@ -987,21 +1024,27 @@ def entmax_rows(
     scores: Tensor, mask: Tensor | None, gamma: float, alpha: float, alphas: Tensor | None, may_exceed_2: bool,
     offsets: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    return _solve_by_steps(entmax_numpy, scores, mask, gamma, _parameters(alpha, alphas), offsets)
+    return _solve_by_steps(entmax_numpy, scores, mask, gamma, offsets, _parameters(alpha, alphas))
 
 
 def squared_p_norm_max_rows(
     scores: Tensor, mask: Tensor | None, gamma: float, exponent: float, offsets: Tensor | None = None
 ) -> Tensor:
-    return _solve_by_steps(squared_p_norm_max_numpy, scores, mask, gamma, float(exponent), offsets)
+    return _solve_by_steps(p_norm_numpy, scores, mask, gamma, offsets, float(exponent), True)
+
+
+def normmax_rows(
+    scores: Tensor, mask: Tensor | None, gamma: float, exponent: float, offsets: Tensor | None = None
+) -> Tensor:
+    return _solve_by_steps(p_norm_numpy, scores, mask, gamma, offsets, float(exponent), False)
 
 
 def _solve_by_steps(
-    solver: Callable, scores: Tensor, mask: Tensor | None, gamma: float, parameter: Any, offsets: Tensor | None
+    solver: Callable, scores: Tensor, mask: Tensor | None, gamma: float, offsets: Tensor | None, *parameters: Any
 ) -> Tensor:
     array = _to_numpy(scores)
     weights = _empty_like(array)
-    arguments = array, _optional(mask), float(gamma), parameter, TOLERANCES[array.dtype], weights
+    arguments = array, _optional(mask), float(gamma), *parameters, TOLERANCES[array.dtype], weights
     _run(solver, array.shape, offsets, *arguments, scores_per_thread=SCORES_PER_THREAD_BY_STEPS)
     return _to_tensor(weights, scores)
 
@@ -1031,3 +1074,7 @@ def squared_p_norm_jacobian_rows(
     vector: Tensor, weights: Tensor, exponent: float, offsets: Tensor | None = None
 ) -> Tensor:
     return _multiply(squared_p_norm_jacobian_numpy, vector, offsets, _to_numpy(weights), float(exponent))
+
+
+def normmax_jacobian_rows(vector: Tensor, weights: Tensor, exponent: float, offsets: Tensor | None = None) -> Tensor:
+    return _multiply(normmax_jacobian_numpy, vector, offsets, _to_numpy(weights), float(exponent))

@@ -123,6 +123,12 @@ def squared_p_norm_max_rows(
     return _answer(scores, _squared_p_norm_max(values, exponent), included, failed)
 
 
+def normmax_rows(scores: Tensor, mask: Tensor | None, gamma: float, exponent: float, offsets: None = None) -> Tensor:
+    # Above 2 the weights rise from 0 like a root.
+    values, included, failed = _problem(scores.double() if exponent > 2 else scores, mask, gamma, offsets)
+    return _answer(scores, _normmax(values, exponent), included, failed)
+
+
 def _problem(scores: Tensor, mask: Tensor | None, gamma: float, offsets: None) -> tuple[Tensor, Tensor, Tensor]:
     """(x - max x) / gamma; which positions are in the problem; and which rows have no solution."""
     if offsets is not None:
@@ -408,3 +414,34 @@ def _powers_given_the_largest(values: Tensor, dual: float, largest: Tensor) -> t
     """From the logarithm of the largest of a: a over the largest, and that to the power of dual - 1."""
     falls = (values * (-largest).exp()).clamp(min=-1)
     return 1 + falls, (torch.log1p(falls) * (dual - 1)).exp()
+
+
+def _normmax(values: Tensor, exponent: float) -> Tensor:
+    """
+    On the support v_i - t = (p_i / ||p||_q)^(q - 1), so p is proportional to a^(d - 1), where a = max(v - t, 0) and
+    d = q / (q - 1), the dual exponent; and ||a||_d = 1, which says what t is.
+
+    The largest value is 0 and so the largest of a is -t =: m. h(m) = ||max(v + m, 0)||_d is convex and grows with m,
+    by 1 or more: its slope sum_i (a_i / h)^(d - 1) is between 1 and n^(1 / d) for n values. h(1) is 1 or more, and at
+    most n^(1 / d). So Newton's method comes from m = 1 to h(m) = 1 from above, and each step divides (h - 1) * slope
+    by 4 or more. At first that is at most n^(2 / d), and it is to fall to the dtype's precision.
+    """
+    excluded = values == -math.inf
+    digits = -math.log2(torch.finfo(values.dtype).eps)
+    largest = values.new_ones(values.size(0), 1)
+    inverse_dual = (exponent - 1) / exponent
+    for _ in range(math.ceil(inverse_dual * math.log2(at_most(values.size(-1))) + digits / 2) + 2):
+        ratios, powers = _normmax_powers_given_the_largest(values, exponent, largest)
+        total = powers.sum(-1, keepdim=True)
+        of_duals = (powers * ratios).sum(-1, keepdim=True)  # (||a||_d / m)^d
+        slope = total * of_duals ** (-1 / exponent)
+        largest = largest - (largest * of_duals**inverse_dual - 1) / slope
+    _, powers = _normmax_powers_given_the_largest(values, exponent, largest)
+    total = powers.masked_fill(excluded, 0.0).sum(-1, keepdim=True)
+    return (powers / total.where(total != 0, 1)).masked_fill(excluded, 0.0)
+
+
+def _normmax_powers_given_the_largest(values: Tensor, exponent: float, largest: Tensor) -> tuple[Tensor, Tensor]:
+    """From the largest of a: a over the largest, and that to the power of d - 1 = 1 / (q - 1)."""
+    falls = (values / largest).clamp(min=-1)
+    return 1 + falls, (torch.log1p(falls) / (exponent - 1)).exp()
