@@ -1,5 +1,6 @@
 """
-What sparsemax, fusedmax and oscarmax share: all three are P_simplex(prox(x / gamma)), and have one derivative.
+What sparsemax, fusedmax and oscarmax share: all three are P_simplex(prox(x / gamma)), and have one derivative. So has
+constrained_sparsemax with numbers as bound and budget, S being where the weights are between their bounds.
 
 The proximal operator's solution is constant on blocks (single entries, segments, groups), and near x neither the
 blocks nor the support S of the weights change. There the Jacobian is
@@ -51,6 +52,20 @@ def solve_block_operator(
     return solve_problems(solve, scores, mask, dim, gamma, offsets, **parameters)
 
 
+def solve_constrained_sparsemax(
+    scores: Tensor, mask: Tensor | None, dim: int, gamma: float, numbers: tuple[float, float, float]
+) -> Tensor:
+    """
+    The weights on the CPU, where nothing but autograd has to see how (see `is_plain`). The `numbers` are the bound,
+    the budget and the tolerance.
+    """
+
+    def solve(problem: Tensor, mask: Tensor | None, gamma: float, offsets: Tensor | None) -> Tensor:
+        return _EagerSolution.apply("constrained_sparsemax", problem, mask, gamma, *numbers, offsets)[0]
+
+    return solve_problems(solve, scores, mask, dim, gamma)
+
+
 def _apply(name: str, *arguments: Any) -> Any:
     """An operator of the library, by the way that is fastest where autograd stands."""
     if torch.compiler.is_compiling():
@@ -80,7 +95,7 @@ class _Solution(torch.autograd.Function):
         weights, blocks = (output, output) if isinstance(output, Tensor) else output
         if blocks is not weights:
             ctx.mark_non_differentiable(blocks)
-        for_lam = (weights, scores, mask) if lam and lam[1] is not None else ()
+        for_lam = (weights, scores, mask) if lam and isinstance(lam[1], Tensor) else ()
         ctx.save_for_backward(blocks, offsets, *for_lam)
         ctx.save_for_forward(blocks, offsets, *for_lam)
 
@@ -90,6 +105,8 @@ class _Solution(torch.autograd.Function):
         gradient = _apply("jacobian", upstream, blocks.detach(), ctx.gamma, offsets)
         if ctx.name == "sparsemax":
             return None, gradient, None, None, None
+        if ctx.name == "constrained_sparsemax":
+            return None, gradient, *[None] * 6
         lam_gradient = None
         if for_lam:
             penalty_gradient = _penalty_gradient(ctx.name, offsets, *for_lam)

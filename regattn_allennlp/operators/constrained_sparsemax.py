@@ -1,9 +1,11 @@
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from regattn_allennlp.operators.functions import overridable
+from regattn_allennlp.operators.block_operators import solve_constrained_sparsemax
+from regattn_allennlp.operators.functions import is_plain, overridable
 from regattn_allennlp.operators.regularized_max import RegularizedMax
 from regattn_allennlp.operators.rows import (
     COMPUTE_DTYPES,
@@ -13,6 +15,7 @@ from regattn_allennlp.operators.rows import (
     check_scores,
     expand_to,
     included_positions,
+    require_dense,
     scaled,
     solve_rows,
     to_rows,
@@ -55,7 +58,7 @@ def constrained_sparsemax(
     own.
 
     The solution is exact: between two of the points where a weight leaves 0 or reaches its bound the sum of the
-    weights is linear in the threshold, and these 2n points are sorted.
+    weights is linear in the threshold, and the points next to the solution are found.
 
     Parameters and errors are those of `RegularizedMax` and its `forward`: `scores` of any floating-point dtype and
     any number of dimensions; `mask` of dtype bool, broadcastable to `scores`, false where the weight is 0; `dim` the
@@ -72,6 +75,10 @@ def constrained_sparsemax(
     upper = check_upper(upper)
     budget = check_budget(budget)
     dim, _ = check_dim(dim), check_scores(scores, mask)
+    has_tensor = isinstance(gamma, Tensor) or isinstance(upper, Tensor) or isinstance(budget, Tensor)
+    if not has_tensor and scores.device.type == "cpu" and is_plain(scores):
+        numbers: Any = upper, budget, TOLERANCES[COMPUTE_DTYPES[scores.dtype]]
+        return solve_constrained_sparsemax(scores, mask, dim, gamma, numbers)  # type: ignore[arg-type]
     if isinstance(upper, Tensor):
         upper = to_rows(expand_to(scores.shape, "upper", upper).to(COMPUTE_DTYPES[scores.dtype]), dim)
 
@@ -216,7 +223,8 @@ class ConstrainedSparsemax(RegularizedMax):
     def extra_repr(self) -> str:
         return f"upper={self._describe('upper')}, budget={self._describe('budget')}, {super().extra_repr()}"
 
-    def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        require_dense("constrained_sparsemax", offsets)
         return constrained_sparsemax(scores, mask, self.dim, self.gamma, self.upper, self.budget)
 
     def omega_at(
@@ -224,11 +232,13 @@ class ConstrainedSparsemax(RegularizedMax):
     ) -> float:
         return 0.5
 
-    def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+    def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        require_dense("constrained_sparsemax", offsets)
         return weights.square().sum(self.dim) / 2
 
     @overridable
-    def value(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    def value(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        require_dense("constrained_sparsemax", offsets)
         if not isinstance(self.upper, Tensor) and not isinstance(self.budget, Tensor):
             return super().value(scores, mask)
         # Unlike gamma, upper and budget move the weights only, and the value by them. (So its gradient by the scores
@@ -259,7 +269,7 @@ class ConstrainedSparsemax(RegularizedMax):
 
     def reaches_vertices(self) -> bool:
         has_tensor = isinstance(self.upper, Tensor) or isinstance(self.budget, Tensor)
-        return not has_tensor and self.upper >= 1 and self.budget == 1
+        return not has_tensor and bool(self.upper >= 1 and self.budget == 1)
 
     def attains(self, weights: Tensor, mask: Tensor | None, tolerance: float) -> Tensor:
         total = self.total(weights, mask)

@@ -18,6 +18,7 @@ from regattn_allennlp.operators.regularized_max import RegularizedMax
 from regattn_allennlp.operators.rows import (
     check_gamma,
     included_positions,
+    require_dense,
     scaled,
     solve_rows,
     to_rows,
@@ -421,10 +422,12 @@ class CustomMax(RegularizedMax):
         name = getattr(self.omega_function, "__qualname__", repr(self.omega_function))
         return f"omega_function={name}, {super().extra_repr()}"
 
-    def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        require_dense("custom_max", offsets)
         return custom_max(scores, self.omega_function, mask, self.dim, self.gamma)
 
-    def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+    def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        require_dense("custom_max", offsets)
         if weights.numel() == 0:
             return weights.sum(self.dim)
         with _without_autocast(weights):
@@ -435,7 +438,8 @@ class CustomMax(RegularizedMax):
         return rows.view(shape).where(included_positions(weights, mask).any(self.dim), 0)
 
     @overridable
-    def value(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    def value(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        require_dense("custom_max", offsets)
         if not any(parameter.requires_grad for parameter in self._omega_parameters()):
             return super().value(scores, mask)
         # By its definition, through which gradients reach Omega's parameters too. What comes by way of the weights

@@ -64,6 +64,9 @@ def _jacobian(vector: Tensor, blocks: Tensor, *arguments: Any) -> Tensor:
 
 IMPLEMENTATIONS = {name: _jacobian if name == "jacobian" else _implementation(name) for name in SCHEMAS}
 
+# Without a place in the library: elsewhere this is made of PyTorch's own operations.
+IMPLEMENTATIONS["constrained_sparsemax"] = _implementation("constrained_sparsemax")
+
 library = torch.library.Library("regattn_allennlp", "DEF")
 
 

@@ -138,6 +138,11 @@ def check_offsets(offsets: Tensor | None, scores: Tensor, dim: int) -> Tensor | 
     return offsets.long()
 
 
+def require_dense(name: str, offsets: Tensor | None) -> None:
+    if offsets is not None:
+        raise ValueError(f"{name} takes no packed rows: offsets must be None, and shorter rows padded, with a mask")
+
+
 class Rows:
     """Sums and the like over the rows that lie along the last dimension, dense or packed."""
 

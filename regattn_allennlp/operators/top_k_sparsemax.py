@@ -12,6 +12,7 @@ from regattn_allennlp.operators.rows import (
     check_gamma,
     expand_parameter,
     included_positions,
+    require_dense,
 )
 from regattn_allennlp.operators.sparsemax import sparsemax
 from regattn_allennlp.operators.support_size import support_size
@@ -98,7 +99,8 @@ class TopKSparsemax(RegularizedMax):
     def extra_repr(self) -> str:
         return f"top_k={self.top_k}, {super().extra_repr()}"
 
-    def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        require_dense("top_k_sparsemax", offsets)
         return top_k_sparsemax(scores, mask, self.dim, self.gamma, self.top_k)
 
     def omega_at(
@@ -106,7 +108,8 @@ class TopKSparsemax(RegularizedMax):
     ) -> float:
         return 0.5
 
-    def omega(self, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+    def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        require_dense("top_k_sparsemax", offsets)
         return weights.square().sum(self.dim) / 2
 
     def attains(self, weights: Tensor, mask: Tensor | None, tolerance: float) -> Tensor:

@@ -369,3 +369,25 @@ def test_half_precision_and_meta_tensors():
 def test_it_is_registered_and_shows_its_arguments():
     operator = RegularizedMax.from_params({"type": "constrained_sparsemax", "upper": 0.3})
     assert repr(operator) == "ConstrainedSparsemax(upper=0.3, budget=1.0, gamma=1.0, dim=-1)"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("length", [1, 3, 20])
+@pytest.mark.parametrize("upper", [0.1, 0.25, 1.0, 1e9])
+@pytest.mark.parametrize("budget", [0.3, 1.0, 2.5])
+def test_numbers_are_solved_as_tensors_are(dtype, length, upper, budget):
+    """By a kernel, and by PyTorch's own operations: ties, corners, gaps, bounds that cannot hold the budget."""
+    scores = torch.cat([scale * random_scores(20, length, dtype=dtype) for scale in (0.1, 1, 5, 100)])
+    scores[::4] = scores[::4].round()
+    if length > 1:
+        scores[1, 0], scores[2, 1], scores[3, 0] = -1e30, torch.finfo(dtype).min, -torch.inf
+    mask, upstream = random_mask(80, length), random_scores(80, length, seed=1, dtype=dtype)
+    mask[5] = False
+    results = []
+    for gamma, rows in ((0.7, scores), (torch.tensor(0.7, dtype=torch.float64), scores.double())):
+        leaf = rows.clone().requires_grad_()
+        weights = constrained_sparsemax(leaf, mask, gamma=gamma, upper=upper, budget=budget)
+        gradient = torch.autograd.grad(weights, leaf, upstream.to(leaf.dtype))[0]
+        results.append((weights.detach().double(), gradient.double()))
+    tolerance = 20 * torch.finfo(dtype).eps
+    assert_close(*results, rtol=tolerance, atol=tolerance * max(1, budget))

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 import regattn_allennlp
 from regattn_allennlp import (
+    CustomMax,
     Entmax,
     FenchelYoungLoss,
     Fusedmax,
@@ -23,7 +24,7 @@ from regattn_allennlp import (
     SquaredPNormMax,
     fenchel_young_loss,
 )
-from tests.operators.common import property_test, random_scores
+from tests.operators.common import DENSE_ONLY, property_test, random_scores
 
 LENGTHS = (3, 0, 5, 1, 2)
 OFFSETS = torch.tensor([0, 3, 3, 8, 9, 11])
@@ -305,3 +306,13 @@ def test_losses_of_jagged_rows_and_errors_of_packed_ones():
         fenchel_young_loss(jagged, classes, Sparsemax(), weight=torch.ones(9, dtype=torch.float64))
     with pytest.raises(ValueError, match=r"class indices .* must have the shape \(3,\)"):
         fenchel_young_loss(torch.cat(parts), torch.tensor([0, 0]), Sparsemax(), offsets=jagged.offsets())
+
+
+@pytest.mark.parametrize("name", [*DENSE_ONLY, "custom_max"])
+def test_what_takes_no_packed_rows_says_so(name):
+    operator = CustomMax(Softmax().omega, dim=0) if name == "custom_max" else RegularizedMax.by_name(name)(dim=0)
+    for method in (operator, operator.value):
+        with pytest.raises(ValueError, match=f"{name} takes no packed rows: offsets must be None"):
+            method(entries(), None, OFFSETS)
+    with pytest.raises(ValueError, match=f"{name} takes no packed rows"):
+        fenchel_young_loss(entries(), torch.zeros(5, 2, dtype=torch.int64), operator, offsets=OFFSETS)

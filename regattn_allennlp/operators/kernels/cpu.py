@@ -45,6 +45,9 @@ LOGARITHM_COEFFICIENTS = tuple(2.0 / power for power in range(23, 0, -2))
 SQRT_HALF_BITS = np.float64(math.sqrt(0.5)).view(np.int64)
 LOWEST_EXPONENT = -708.0  # below, the exponential is no normal number: 0
 
+# Nothing that is in a problem is lower.
+LOWEST_VALUE = -1e300
+
 # Sums of many terms lose fewer digits where they are sums of sums of so many.
 TERMS_IN_A_ROW = 128
 
@@ -178,6 +181,127 @@ def sparsemax_numpy(first_row, end_row, starts, scores, mask, gamma, weights):
         for position in range(length):
             value = problem[position] - threshold
             weights[start + position] = value if value > 0.0 else 0.0
+
+
+@compiled
+def constrained_sparsemax_numpy(
+    first_row, end_row, starts, scores, mask, gamma, upper, budget, tolerance, weights, blocks
+):
+    """
+    With threshold t the weights are min(max(v - t, 0), upper). As t falls, one leaves 0 at v, and reaches its bound at
+    v - upper. Between two of these points the sum of all is linear. A sum as near to the budget as the `tolerance`,
+    relatively, is the budget: where that is so at a point, all weights are in a corner, and do not change.
+    """
+    longest = _longest(first_row, end_row, starts)
+    problem = np.empty(longest, np.float64)
+    values = np.empty(longest, np.float64)
+    upper = min(upper, budget)  # above it a bound is none
+    for row in range(first_row, end_row):
+        start, length = starts[row], starts[row + 1] - starts[row]
+        maximum, has_solution = _load(scores, mask, start, length, problem)
+        if not has_solution:
+            _fail(problem, start, length, weights, blocks)
+            continue
+        num_included = 0
+        for position in range(length):
+            is_included = problem[position] > -np.inf
+            problem[position] = max((problem[position] - maximum) / gamma, LOWEST_VALUE)
+            values[num_included] = problem[position]
+            num_included += is_included
+            problem[position] = problem[position] if is_included else np.nan  # which no comparison is true of
+        if num_included == 0:
+            weights[start : start + length] = 0.0
+            blocks[start : start + length] = 0
+            continue
+
+        # The threshold is above one with which the sum is larger than the budget. What is below that has no weight.
+        bound = -upper
+        while bound > LOWEST_VALUE and _sum_between(values, num_included, bound, upper) < budget * 1.01:
+            bound *= 2.0
+        count = 0
+        for k in range(num_included):
+            values[count] = values[k]
+            count += values[k] > bound or bound <= LOWEST_VALUE
+        low, high, top = _threshold_between(values, count, length, upper, budget, tolerance)
+        if bound > LOWEST_VALUE:
+            low = max(low, bound - top)
+
+        # Of those between their bounds, and of those that are at them just so: how many, and the sum of their values.
+        num_full, num_free, num_last, total = 0, 0, 0, 0.0
+        for position in range(length):
+            value = problem[position] - top
+            num_full += value - upper >= high
+            is_free = value > low and value - upper < high
+            num_free += is_free
+            total += value if is_free else 0.0
+            num_last += value > low and value - upper == low
+        is_corner = num_free == 0
+        rest = budget - upper * (num_full - (num_last if is_corner else 0))
+        mean = total / num_free
+        for position in range(length):
+            value = problem[position] - top
+            weight = 0.0
+            block = np.int64(0)
+            if is_corner and value > low and value - upper == low:
+                weight = min(rest / num_last, upper)
+            elif value - upper >= high:
+                weight = upper
+            elif value > low:
+                weight = min(max(value - mean + rest / num_free, 0.0), upper)
+                block = np.int64(position) + 1
+            weights[start + position] = weight
+            blocks[start + position] = block
+
+
+@vectorized
+def _sum_between(values, count, threshold, upper):
+    total = 0.0
+    for k in range(count):
+        total += min(max(values[k] - threshold, 0.0), upper)
+    return total
+
+
+@compiled
+def _threshold_between(values, count, length, upper, budget, tolerance):
+    """
+    Two neighbouring points with the threshold between them, or one, twice, that is the threshold; and the value that
+    they are measured from: v - upper would lose the bound's digits where v is low. What is above a gap as wide as the
+    bound is full before what is below it begins, so it is the top of that part in which the budget is reached.
+    Changes the order of the values.
+    """
+    ordered = values[:count]
+    ordered.sort()
+    top = count - 1
+    for k in range(count - 1):
+        num_above = count - 1 - k
+        if ordered[k + 1] - ordered[k] >= upper and num_above * upper < budget * (1.0 - tolerance / 2.0):
+            top = k
+            break
+    origin = ordered[top] if count > 0 else 0.0
+    first, first_end = count - 1, count - 1  # the next to leave 0, and the next to reach its bound
+    previous, total = np.inf, 0.0
+    while first_end >= 0:
+        next_start = -np.inf
+        if first >= 0:
+            next_start = _relative(ordered[first], origin, length, upper)
+        next_end = _relative(ordered[first_end], origin, length, upper) - upper
+        point = max(next_start, next_end)
+        num_free = first_end - first
+        if num_free > 0:
+            total += num_free * (previous - point)
+        if total >= budget * (1.0 - tolerance):
+            return point, point if total <= budget * (1.0 + tolerance) else previous, origin
+        previous = point
+        if next_start >= next_end:
+            first -= 1
+        else:
+            first_end -= 1
+    return -np.inf, -np.inf, origin  # the row cannot hold the budget
+
+
+@compiled
+def _relative(value, origin, length, upper):
+    return max(min(value - origin, upper), -(length + 1.0) * upper)
 
 
 @compiled
@@ -1078,3 +1202,15 @@ def squared_p_norm_jacobian_rows(
 
 def normmax_jacobian_rows(vector: Tensor, weights: Tensor, exponent: float, offsets: Tensor | None = None) -> Tensor:
     return _multiply(normmax_jacobian_numpy, vector, offsets, _to_numpy(weights), float(exponent))
+
+
+def constrained_sparsemax_rows(
+    scores: Tensor, mask: Tensor | None, gamma: float, upper: float, budget: float, tolerance: float,
+    offsets: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    array = _to_numpy(scores)
+    weights = _empty_like(array)
+    blocks = _empty_like(array, torch.int32)
+    numbers = float(gamma), float(upper), float(budget), tolerance
+    _run(constrained_sparsemax_numpy, array.shape, offsets, array, _optional(mask), *numbers, weights, blocks)
+    return _to_tensor(weights, scores), torch.from_numpy(blocks).to(scores.device)
