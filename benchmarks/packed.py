@@ -36,9 +36,9 @@ HEADS = 4
 
 
 def lengths_of_graph(generator: torch.Generator) -> Tensor:
-    """The numbers of neighbours of 20,000 nodes, of which few have many."""
-    uniform = torch.rand(20_000, generator=generator, dtype=torch.float64)
-    return (2 * uniform**-0.7).long().clamp(max=2000)
+    """The numbers of neighbours of 5,000 nodes, of which few have many."""
+    uniform = torch.rand(5_000, generator=generator, dtype=torch.float64)
+    return (2 * uniform**-0.7).long().clamp(max=500)
 
 
 def lengths_of_sentences(generator: torch.Generator) -> Tensor:

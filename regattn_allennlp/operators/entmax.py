@@ -147,7 +147,7 @@ def exponential_moment(power: int, x: Tensor) -> Tensor:
     return series.where(near, moment)
 
 
-ENTMAX = Regularizer("entmax", "entmax_jacobian", _jacobian_product, _slopes, _slope_by_alpha)
+ENTMAX = Regularizer("entmax", "entmax_jacobian", _jacobian_product, _slopes, _slope_by_alpha, "entmax_alpha_gradient")
 
 
 @RegularizedMax.register("entmax")

@@ -35,6 +35,7 @@ class Regularizer(NamedTuple):
     slopes : those of Omega, but for a constant; 0 where the weight is 0.
     slopes_by_parameter : how the slopes change with the parameter, of the weights and the parameter; None if that is
         never a tensor.
+    parameter_gradient : name of the kernel that, of the gradient by the scores, makes that by the parameter.
     """
 
     solver: str
@@ -42,6 +43,7 @@ class Regularizer(NamedTuple):
     jacobian_product: Callable[[Tensor, Any, Tensor, Rows], Tensor]
     slopes: Callable[[Tensor, Any, Rows], Tensor]
     slopes_by_parameter: Callable[[Tensor, Any], Tensor] | None = None
+    parameter_gradient: str = ""
 
     def arguments(self, number: float, tensor: Tensor | None, *rest: Any) -> tuple:
         """What the operators of the library take: the parameter as a number, and what else if it may be a tensor."""
@@ -112,15 +114,20 @@ class _Solution(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple:  # type: ignore[override]
         weights, tensor, offsets = ctx.saved_tensors
         name = ctx.regularizer.jacobian
-        if torch.is_grad_enabled() or not is_plain(upstream) or not has_kernel(name, upstream):
+        may_use_kernels = not torch.is_grad_enabled() and is_plain(upstream)
+        if not (may_use_kernels and has_kernel(name, upstream)):
             gradient = _jacobian_product(ctx, weights, tensor, offsets, upstream)
         else:
             arguments = ctx.regularizer.arguments(ctx.number, tensor)
             gradient = IMPLEMENTATIONS[name](upstream, weights, *arguments, offsets)
         by_tensor = None
         if ctx.needs_input_grad[5]:
-            rows = Rows(offsets, weights.size(-1))
-            by_tensor = -rows.sum(gradient * ctx.regularizer.slopes_by_parameter(weights, rows.spread(tensor)))
+            name = ctx.regularizer.parameter_gradient
+            if may_use_kernels and has_kernel(name, upstream):
+                by_tensor = IMPLEMENTATIONS[name](gradient, weights, tensor, offsets)
+            else:
+                rows = Rows(offsets, weights.size(-1))
+                by_tensor = -rows.sum(gradient * ctx.regularizer.slopes_by_parameter(weights, rows.spread(tensor)))
         return None, gradient / ctx.gamma, None, None, None, by_tensor, None, None
 
     @staticmethod

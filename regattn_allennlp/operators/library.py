@@ -64,8 +64,9 @@ def _jacobian(vector: Tensor, blocks: Tensor, *arguments: Any) -> Tensor:
 
 IMPLEMENTATIONS = {name: _jacobian if name == "jacobian" else _implementation(name) for name in SCHEMAS}
 
-# Without a place in the library: elsewhere this is made of PyTorch's own operations.
-IMPLEMENTATIONS["constrained_sparsemax"] = _implementation("constrained_sparsemax")
+# Without a place in the library: elsewhere these are made of PyTorch's own operations.
+for _name in ("constrained_sparsemax", "entmax_alpha_gradient"):
+    IMPLEMENTATIONS[_name] = _implementation(_name)
 
 library = torch.library.Library("regattn_allennlp", "DEF")
 

@@ -42,6 +42,8 @@ LOG_2 = math.log(2.0)
 EXPONENTIAL_COEFFICIENTS = tuple(1.0 / math.factorial(power) for power in reversed(range(14)))
 # log(m) is f times a series in f^2, f = (m - 1) / (m + 1): enough for sqrt(1/2) <= m <= sqrt(2).
 LOGARITHM_COEFFICIENTS = tuple(2.0 / power for power in range(23, 0, -2))
+# (x * exp(x) - exp(x) + 1) / x^2, from the highest power to the lowest, enough for |x| <= 1/2.
+MOMENT_COEFFICIENTS = tuple(1.0 / (math.factorial(power) * (power + 2)) for power in reversed(range(15)))
 SQRT_HALF_BITS = np.float64(math.sqrt(0.5)).view(np.int64)
 LOWEST_EXPONENT = -708.0  # below, the exponential is no normal number: 0
 
@@ -842,6 +844,29 @@ def entmax_jacobian_numpy(first_row, end_row, starts, vector, weights, alphas, p
 
 
 @compiled
+def entmax_alpha_gradient_numpy(first_row, end_row, starts, gradient, weights, alphas, sums):
+    """
+    For each row, minus the sum of the gradient times how the slopes of Omega change with alpha: with l = log(p) and
+    x = (alpha - 1) * l that is l^2 * (x * exp(x) - exp(x) + 1) / x^2.
+    """
+    for row in range(first_row, end_row):
+        order = alphas[row if alphas.size > 1 else 0] - 1.0
+        total = 0.0
+        for position in range(starts[row], starts[row + 1]):
+            if weights[position] != 0.0:
+                logarithm = math.log(weights[position])
+                x = order * logarithm
+                if x < -0.5:
+                    moment = ((x - 1.0) * math.exp(x) + 1.0) / (x * x)
+                else:  # where that would lose digits, its series
+                    moment = 0.0
+                    for coefficient in MOMENT_COEFFICIENTS:
+                        moment = moment * x + coefficient
+                total -= gradient[position] * logarithm * logarithm * moment
+        sums[row] = total
+
+
+@compiled
 def p_norm_numpy(first_row, end_row, starts, scores, mask, gamma, exponent, is_squared, tolerance, weights):
     """
     With a = max(v - t, 0) and d = q / (q - 1), the dual exponent: the weights are proportional to a^(d - 1), for
@@ -861,6 +886,8 @@ def p_norm_numpy(first_row, end_row, starts, scores, mask, gamma, exponent, is_s
     positions = np.empty(longest + 1, np.uint64)
     powers = np.empty(longest + 1, np.float64)
     dual = exponent / (exponent - 1.0)
+    if exponent > 2.0:  # the smallest weights change with the last digits of m
+        tolerance = min(tolerance, 1e-14)
     for row in range(first_row, end_row):
         start, length = starts[row], starts[row + 1] - starts[row]
         maximum, has_solution = _load(scores, mask, start, length, problem)
@@ -1192,6 +1219,16 @@ def entmax_jacobian_rows(
     vector: Tensor, weights: Tensor, alpha: float, alphas: Tensor | None, offsets: Tensor | None = None
 ) -> Tensor:
     return _multiply(entmax_jacobian_numpy, vector, offsets, _to_numpy(weights), _parameters(alpha, alphas))
+
+
+def entmax_alpha_gradient_rows(
+    gradient: Tensor, weights: Tensor, alphas: Tensor, offsets: Tensor | None = None
+) -> Tensor:
+    """One number for each row, in the shape of the alphas."""
+    array, by_row = _to_numpy(gradient), _to_numpy(alphas.double())
+    sums = np.empty(by_row.shape)
+    _run(entmax_alpha_gradient_numpy, array.shape, offsets, array, _to_numpy(weights), by_row, sums)
+    return _to_tensor(sums, alphas)
 
 
 def squared_p_norm_jacobian_rows(
