@@ -12,7 +12,8 @@ With R the penalty that lam weighs, dp / dlam = -gamma * (dp / dx) R'(p): the im
 
 Solvers and Jacobian are operators of the `library`; one tensor called `blocks` tells the Jacobian all it needs:
 
-- of type int32: 0 where the weight is 0; else a number that the members of a block, and no others of the row, have;
+- of type int32: 0 where the weight is 0, or at its bound; else a number that the members of a block, and no others of
+  the row, have;
 - of a floating-point type: the weights themselves, where every non-zero weight is a block of its own.
 """
 

@@ -115,11 +115,11 @@ class _Solution(torch.autograd.Function):
         weights, tensor, offsets = ctx.saved_tensors
         name = ctx.regularizer.jacobian
         may_use_kernels = not torch.is_grad_enabled() and is_plain(upstream)
-        if not (may_use_kernels and has_kernel(name, upstream)):
-            gradient = _jacobian_product(ctx, weights, tensor, offsets, upstream)
-        else:
+        if may_use_kernels and has_kernel(name, upstream):
             arguments = ctx.regularizer.arguments(ctx.number, tensor)
             gradient = IMPLEMENTATIONS[name](upstream, weights, *arguments, offsets)
+        else:
+            gradient = _jacobian_product(ctx, weights, tensor, offsets, upstream)
         by_tensor = None
         if ctx.needs_input_grad[5]:
             name = ctx.regularizer.parameter_gradient

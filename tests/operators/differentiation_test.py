@@ -366,6 +366,24 @@ def test_the_operators_of_the_library(with_mask, lams):
         opcheck(operators.jacobian.default, (rows, weights.detach(), 0.9))
 
 
+@pytest.mark.parametrize("offsets", [None, torch.tensor([0, 2, 2, 5])])
+def test_the_operators_of_the_library_that_are_differentiated_implicitly(offsets):
+    operators = torch.ops.regattn_allennlp
+    rows, mask = random_scores(4, 5), random_mask(4, 5)
+    alphas = torch.full((4, 1 if offsets is None else 3), 1.3)
+    for by_alpha in (1.3, None), (0.0, alphas):
+        opcheck(operators.entmax.default, (rows, mask, 0.9, *by_alpha, False, offsets))
+        weights = operators.entmax(rows, mask, 0.9, *by_alpha, False, offsets)
+        opcheck(operators.entmax_jacobian.default, (rows, weights, *by_alpha, offsets))
+    for solver, jacobian in (
+        (operators.squared_p_norm_max, operators.squared_p_norm_jacobian),
+        (operators.normmax, operators.normmax_jacobian),
+    ):
+        opcheck(solver.default, (rows, mask, 0.9, 1.5, offsets))
+        opcheck(jacobian.default, (rows, solver(rows, mask, 0.9, 1.5, offsets), 1.5, offsets))
+    opcheck(operators.fusedmax.default, (rows.requires_grad_(), mask, 0.9, 0.1, None, offsets))
+
+
 @every_operator
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_captured_in_a_cuda_graph(name):

@@ -15,6 +15,9 @@ and for their Jacobians, times a vector:
     entmax_jacobian_rows(vector, weights, alpha, alphas, offsets)             for gamma = 1
     squared_p_norm_jacobian_rows(vector, weights, exponent, offsets)          for gamma = 1
 
+On the CPU alone there are, too: `normmax_rows` and `normmax_jacobian_rows`, called as those of the p-norm;
+`constrained_sparsemax_rows`, for a bound and a budget that are numbers; and `entmax_alpha_gradient_rows`.
+
 - `scores`: float16, bfloat16, float32 or float64; -inf at a position takes it out of the problem, as a false in
   `mask` does (bool, or None).
 - `gamma`, `lam`, `alpha`, `exponent`: numbers. `lams`, `alphas`: floating point, one for each row, in place of the
