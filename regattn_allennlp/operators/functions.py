@@ -130,9 +130,9 @@ def is_plain(tensor: Tensor) -> bool:
     or derivative in forward mode has a say. Then code that PyTorch knows nothing of can be called with its numbers.
     """
     return (
-        type(tensor) in (Tensor, torch.nn.Parameter)
+        not torch.compiler.is_compiling()
+        and type(tensor) in (Tensor, torch.nn.Parameter)
         and not tensor.is_meta
-        and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and torch._C._len_torch_dispatch_stack() == 0
         and not torch._C._are_functorch_transforms_active()

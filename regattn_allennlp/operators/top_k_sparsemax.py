@@ -72,10 +72,13 @@ def top_k_sparsemax(
 def _is_among_largest(scores: Tensor, dim: int, top_k: int) -> Tensor:
     """Where the largest `top_k` scores are, the first ones of equal scores."""
     scores = scores.to(COMPUTE_DTYPES[scores.dtype])
-    num_taken = torch.sym_min(scores.size(dim), top_k)
-    last = scores.topk(num_taken, dim).values.amin(dim, keepdim=True)
+    # Scores that are not in the problem make any row as long as topk wants it.
+    shape = list(scores.shape)
+    shape[dim] = top_k
+    padded = torch.cat([scores, scores.new_full(shape, -math.inf)], dim)
+    last = padded.topk(top_k, dim).values.amin(dim, keepdim=True)
     is_larger, is_last = scores > last, scores == last
-    num_left = num_taken - is_larger.sum(dim, keepdim=True)
+    num_left = top_k - is_larger.sum(dim, keepdim=True)
     return is_larger | (is_last & (is_last.cumsum(dim) <= num_left))
 
 
