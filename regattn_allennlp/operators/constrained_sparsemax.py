@@ -192,6 +192,8 @@ class ConstrainedSparsemax(RegularizedMax):
         each row; it may require a gradient.
     """
 
+    vertex_omega = 0.5
+
     def __init__(
         self,
         gamma: float | Tensor = 1.0,
@@ -226,11 +228,6 @@ class ConstrainedSparsemax(RegularizedMax):
     def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         require_dense("constrained_sparsemax", offsets)
         return constrained_sparsemax(scores, mask, self.dim, self.gamma, self.upper, self.budget)
-
-    def omega_at(
-        self, positions: Tensor, included: Tensor, dtype: torch.dtype, offsets: Tensor | None = None
-    ) -> float:
-        return 0.5
 
     def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         require_dense("constrained_sparsemax", offsets)

@@ -170,6 +170,8 @@ class Entmax(RegularizedMax):
         weight. (Correia, Niculae & Martins 2019, arXiv 1909.00015, section 3.2, learn alpha between 1 and 2 too.)
     """
 
+    vertex_omega = 0.0
+
     shape_parameter = "alpha"
 
     def __init__(
@@ -199,11 +201,6 @@ class Entmax(RegularizedMax):
 
     def entmax_alpha(self) -> float | None:
         return None if isinstance(self.alpha, Tensor) else self.alpha
-
-    def omega_at(
-        self, positions: Tensor, included: Tensor, dtype: torch.dtype, offsets: Tensor | None = None
-    ) -> float:
-        return 0.0
 
     def _may_exceed_2(self) -> bool:
         return self.max_alpha > 2 if self.learns("alpha") else _may_exceed_2(self.alpha)

@@ -116,6 +116,8 @@ class Normmax(RegularizedMax):
         q, above 1: the larger, the more even are the weights that are not 0.
     """
 
+    vertex_omega = 1.0
+
     def __init__(
         self, gamma: float | Tensor = 1.0, exponent: float = 2.0, dim: int = -1, learn_gamma: bool = False
     ) -> None:
@@ -130,11 +132,6 @@ class Normmax(RegularizedMax):
 
     def compute_dtype(self, tensor: Tensor) -> torch.dtype:
         return torch.float64 if _is_wide(self.exponent, tensor) else super().compute_dtype(tensor)
-
-    def omega_at(
-        self, positions: Tensor, included: Tensor, dtype: torch.dtype, offsets: Tensor | None = None
-    ) -> float:
-        return 1.0
 
     def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         rows = Rows(offsets, weights.size(self.dim))

@@ -65,6 +65,9 @@ class RegularizedMax(torch.nn.Module):
 
     _registry: ClassVar[dict[str, "type[RegularizedMax]"]] = {}
 
+    # Omega where one position has all the weight, if a subclass knows that it is the same for all.
+    vertex_omega: ClassVar[float | None] = None
+
     # The name of the one parameter of Omega that a subclass may have beside gamma: "lam", "alpha".
     shape_parameter: ClassVar[str | None] = None
 
@@ -84,7 +87,9 @@ class RegularizedMax(torch.nn.Module):
         operator is not known of a subclass with another Omega.
         """
         super().__init_subclass__(**arguments)
-        for name, causes in {"omega_at": {"omega"}, "entmax_alpha": {"omega", "forward"}}.items():
+        of_omega = {"omega"}
+        known = {"vertex_omega": of_omega, "omega_at": of_omega, "entmax_alpha": {"omega", "forward"}}
+        for name, causes in known.items():
             if causes & vars(cls).keys() and name not in vars(cls):
                 setattr(cls, name, vars(RegularizedMax)[name])
         if "__init__" not in vars(cls):
@@ -266,9 +271,11 @@ class RegularizedMax(torch.nn.Module):
         """
         Omega where one position has all the weight: a number if that is the same for all, else of `dtype` and in the
         shape of `positions`, int64, which has any size at `dim`; for packed rows, one for each row, or for each entry.
-        A subclass that knows it need not go through `omega`, as here, once for each position. `included` is where the
-        problem has a variable; of other positions the result is any finite number.
+        A subclass that knows it, here or by its `vertex_omega`, need not go through `omega` once for each position.
+        `included` is where the problem has a variable; of other positions the result is any finite number.
         """
+        if self.vertex_omega is not None:
+            return self.vertex_omega
         none = included.new_zeros(included.shape, dtype=dtype)
         if offsets is not None:
             vertices = none.scatter(self.dim, positions, 1.0).masked_fill(~included, 0.0)

@@ -63,16 +63,13 @@ class Softmax(RegularizedMax):
     gamma * logsumexp(x / gamma).
     """
 
+    vertex_omega = 0.0
+
     def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         return softmax(scores, mask, self.dim, self.gamma, offsets)
 
     def entmax_alpha(self) -> float:
         return 1.0
-
-    def omega_at(
-        self, positions: Tensor, included: Tensor, dtype: torch.dtype, offsets: Tensor | None = None
-    ) -> float:
-        return 0.0
 
     def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         # The slope at 0 is infinite, which times a change of 0 would be NaN.

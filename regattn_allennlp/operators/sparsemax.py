@@ -1,4 +1,3 @@
-import torch
 from torch import Tensor
 
 from regattn_allennlp.operators.block_operators import solve_block_operator
@@ -39,16 +38,13 @@ def sparsemax(
 class Sparsemax(RegularizedMax):
     """`sparsemax` as a module: Omega(p) = 1/2 ||p||^2."""
 
+    vertex_omega = 0.5
+
     def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         return sparsemax(scores, mask, self.dim, self.gamma, offsets)
 
     def entmax_alpha(self) -> float:
         return 2.0
-
-    def omega_at(
-        self, positions: Tensor, included: Tensor, dtype: torch.dtype, offsets: Tensor | None = None
-    ) -> float:
-        return 0.5
 
     def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         return sum_of_rows(weights.square(), self.dim, offsets) / 2

@@ -1,4 +1,3 @@
-import torch
 from torch import Tensor
 
 from regattn_allennlp.operators.functions import overridable
@@ -108,6 +107,8 @@ class SquaredPNormMax(RegularizedMax):
         q, above 1 and not above 2, where it is sparsemax.
     """
 
+    vertex_omega = 0.5
+
     def __init__(
         self, gamma: float | Tensor = 1.0, exponent: float = 1.5, dim: int = -1, learn_gamma: bool = False
     ) -> None:
@@ -120,11 +121,6 @@ class SquaredPNormMax(RegularizedMax):
 
     def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         return squared_p_norm_max(scores, mask, self.dim, self.gamma, self.exponent, offsets)
-
-    def omega_at(
-        self, positions: Tensor, included: Tensor, dtype: torch.dtype, offsets: Tensor | None = None
-    ) -> float:
-        return 0.5
 
     def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         # The sum, of which a root is taken, is 0 in a row with nothing in it: then no derivative may be infinite.

@@ -95,6 +95,8 @@ class TopKSparsemax(RegularizedMax):
         How many weights may be above 0, 1 or more.
     """
 
+    vertex_omega = 0.5
+
     def __init__(self, gamma: float | Tensor = 1.0, top_k: int = 8, dim: int = -1, learn_gamma: bool = False) -> None:
         super().__init__(gamma, dim, learn_gamma)
         self.top_k = check_top_k(top_k)
@@ -105,11 +107,6 @@ class TopKSparsemax(RegularizedMax):
     def forward(self, scores: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         require_dense("top_k_sparsemax", offsets)
         return top_k_sparsemax(scores, mask, self.dim, self.gamma, self.top_k)
-
-    def omega_at(
-        self, positions: Tensor, included: Tensor, dtype: torch.dtype, offsets: Tensor | None = None
-    ) -> float:
-        return 0.5
 
     def omega(self, weights: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
         require_dense("top_k_sparsemax", offsets)
