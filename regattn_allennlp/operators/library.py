@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regattn_allennlp.operators.decompositions import register_decomposition
+from regattn_allennlp.operators.decompositions import keep_in_compiled_graphs, register_decomposition
 from regattn_allennlp.operators.functions import apply_to_all_rows
 
 SCORES = "Tensor scores, Tensor? mask, float gamma"
@@ -75,6 +75,7 @@ def _define(name: str) -> None:
     num_outputs = SCHEMAS[name].rpartition("->")[2].count("Tensor")
 
     def fake(rows: Tensor, *_: Any) -> Any:
+        keep_in_compiled_graphs(OPERATORS[name])
         like_rows = rows.new_empty(rows.shape)
         return like_rows if num_outputs == 1 else (like_rows, rows.new_empty(rows.shape, dtype=torch.int32))
 
