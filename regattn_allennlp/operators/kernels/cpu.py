@@ -59,8 +59,8 @@ LEAST_ORDER_OF_POWERS = 0.05
 # What is a product with it is finite.
 LARGEST_SHARE = 1e300
 
-# The rounding of a number, and more steps than halving needs to come that near.
-EPSILON, MOST_STEPS = 2.0**-52, 200
+# The rounding of a number in float64.
+EPSILON = 2.0**-52
 
 # Numbers above this are as good as it, and products with them infinite.
 LARGEST_LAM = 1e290
@@ -877,8 +877,8 @@ def p_norm_numpy(first_row, end_row, starts, scores, mask, gamma, exponent, is_s
     of a, and F(m) = ||a||_d^(2 - d) * sum_i a_i^(d - 1). For the norm v_i - t = (p_i / ||p||_q)^(q - 1), and
     F(m) = ||a||_d is 1.
 
-    F grows with m; it is at least m, and for n values at most m * n^(2 / d). Newton's method goes on where it stays in
-    this bracket, which every step narrows; else the bracket is halved.
+    F grows with m; it is at least m, and for n values at most m * n^(2 / d). A step of Newton's method is taken if it
+    stays in this bracket, and is at most half the step before; else the bracket is halved.
     """
     longest = _longest(first_row, end_row, starts)
     problem = np.empty(longest, np.float64)
@@ -898,9 +898,9 @@ def p_norm_numpy(first_row, end_row, starts, scores, mask, gamma, exponent, is_s
         if count == 0:
             continue
         low, high = np.float64(count) ** (-2.0 / dual), 1.0
-        middle = high
+        middle, step = high, high - low
         total, is_last = 0.0, False
-        for _ in range(MOST_STEPS):
+        while True:
             below, total, above = _sums_of_dual_powers(values, count, middle, dual, powers)
             if is_squared:
                 scale = above ** ((2.0 - dual) / dual)
@@ -913,10 +913,11 @@ def p_norm_numpy(first_row, end_row, starts, scores, mask, gamma, exponent, is_s
                 break
             is_last = abs(excess) <= tolerance
             low, high = (low, middle) if excess > 0.0 else (middle, high)
-            middle -= excess / slope
-            if not (is_last or low < middle < high):
-                middle = 0.5 * (low + high)
-            is_last = is_last or high - low <= EPSILON * high
+            following = middle - excess / slope
+            if not (is_last or (low < following < high and abs(following - middle) <= 0.5 * step)):
+                following = 0.5 * (low + high)
+            middle, step = following, abs(following - middle)
+            is_last = is_last or step <= EPSILON * high
         for k in range(count):
             weights[start + positions[k]] = powers[k] / total
 
