@@ -1,5 +1,5 @@
 import math
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -548,8 +548,9 @@ class FenchelYoungLoss(torch.nn.Module):
         numbers = f"reduction={self.reduction!r}, ignore_index={self.ignore_index}"
         return f"{numbers}, label_smoothing={self.label_smoothing}"
 
+    # (torch.fx of PyTorch 2.6 takes no two annotations `X | None`.)
     def forward(
-        self, scores: Tensor, target: Tensor, mask: Tensor | None = None, offsets: Tensor | None = None
+        self, scores: Tensor, target: Tensor, mask: Optional[Tensor] = None, offsets: Optional[Tensor] = None
     ) -> Tensor:
         return fenchel_young_loss(
             scores,

@@ -137,6 +137,7 @@ def is_plain(tensor: Tensor) -> bool:
         and torch._C._len_torch_dispatch_stack() == 0
         and not torch._C._are_functorch_transforms_active()
         and not torch._C._functorch.is_legacy_batchedtensor(tensor)  # of autograd.grad(is_grads_batched=True)
+        and not tensor._is_zerotensor()  # which autograd makes of no derivative: it has no memory to be read
         and forward_ad._current_level < 0
     )
 

@@ -329,16 +329,21 @@ def _from_the_norm(
 def _solution(values, order, state, other, METHOD: tl.constexpr):
     """The weights; `other` is what the functions above return with the state."""
     if METHOD == "any":
-        below = _solution(values, tl.minimum(order, 1), state, other, "powers")
-        return tl.where(order > 1, _solution(values, order, state, other, "roots"), below)
+        below = _solution_by(values, tl.minimum(order, 1), state, other, "powers")
+        return tl.where(order > 1, _solution_by(values, order, state, other, "roots"), below)
     else:
-        weights, slopes, _ = _terms(values, order, state, other, METHOD)
-        if METHOD == "softmax" or METHOD == "norm":
-            return weights / tl.maximum(other, TINY)
-        elif METHOD == "roots":
-            return weights
-        else:
-            return tl.maximum(weights + other * slopes, 0)
+        return _solution_by(values, order, state, other, METHOD)
+
+
+@triton.jit
+def _solution_by(values, order, state, other, METHOD: tl.constexpr):
+    weights, slopes, _ = _terms(values, order, state, other, METHOD)
+    if METHOD == "softmax" or METHOD == "norm":
+        return weights / tl.maximum(other, TINY)
+    elif METHOD == "roots":
+        return weights
+    else:
+        return tl.maximum(weights + other * slopes, 0)
 
 
 @triton.jit(do_not_specialize=["num_copies", "num_rows"])

@@ -109,14 +109,14 @@ def _as_tile(number, DTYPE: tl.constexpr):
 @triton.jit
 def _load(pointer, places, exists, other: tl.constexpr, DTYPE: tl.constexpr):
     values = tl.load(pointer + places, mask=exists, other=other)
-    if pointer.dtype.element_ty.primitive_bitwidth < 32:
+    if 32 > pointer.dtype.element_ty.primitive_bitwidth:  # noqa: SIM300 (this way round for Triton 3.2)
         values = values.to(tl.float32)  # the interpreter knows no other way up from bfloat16, or down to it
     return values.to(DTYPE)
 
 
 @triton.jit
 def _store(pointer, places, values, exists):
-    if pointer.dtype.element_ty.primitive_bitwidth < 32:
+    if 32 > pointer.dtype.element_ty.primitive_bitwidth:  # noqa: SIM300 (this way round for Triton 3.2)
         values = values.to(tl.float32)
     tl.store(pointer + places, values.to(pointer.dtype.element_ty), mask=exists)
 
