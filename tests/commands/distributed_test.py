@@ -86,9 +86,9 @@ def metrics(folder: Path) -> dict:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> dict:
     """Where the data are: in files, for each process would generate the embedded sample anew."""
-    paths = {}
+    paths, folder = {}, tmp_path_factory.mktemp("data")
     for key, split, rows in ("train", "train", 192), ("validation", "validation", 64), ("test", "validation", 50):
-        path = tmp_path_factory.mktemp("data") / f"{key}.jsonl"
+        path = folder / f"{key}.jsonl"
         path.write_text("".join(json.dumps(pair._asdict()) + "\n" for pair in sample_pairs(split)[:rows]))
         paths[f"{key}_data_path"] = str(path)
     return paths
@@ -96,7 +96,7 @@ def data(tmp_path_factory) -> dict:
 
 @pytest.fixture(scope="module")
 def without_workers(data) -> dict:
-    """Several workers hand over their batches in the order in which they happen to be ready."""
+    """A training that repeats: several workers hand over their batches in the order in which they are ready."""
     return {**data, "data_loader.type": "cached", "data_loader.num_workers": 0}
 
 

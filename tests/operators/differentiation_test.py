@@ -248,7 +248,11 @@ needs_a_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="there is 
 @every_operator
 @pytest.mark.parametrize(
     ("backend", "dynamic", "learned"),
-    [("aot_eager", False, False), pytest.param("inductor", True, True, marks=needs_a_compiler)],
+    [
+        ("aot_eager", False, False),
+        ("aot_eager", True, False),
+        pytest.param("inductor", True, True, marks=needs_a_compiler),
+    ],
 )
 def test_compiled_whole(name, learned, backend, dynamic, monkeypatch, inductor_cache):
     # As on GitHub's runners, where Inductor refuses more; compiled anew, not found in the cache of earlier runs.
