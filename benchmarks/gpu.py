@@ -5,7 +5,8 @@ CUDA graphs capture them, what packed rows gain, and where the slowest spends it
     python benchmarks/gpu.py OUT
 
 writes OUT/gpu.md, a page of tables, and OUT/gpu.json, anew after each part. It takes at most the time it is given. A
-part that fails is recorded, the others go on, and the exit status is 1. Needs PyTorch, Triton, numba and numpy alone.
+part that fails is recorded, the others go on, and the exit status is 1. Needs PyTorch, Triton, numba and numpy alone;
+entmax.sparsemax is timed beside them where the entmax package is installed.
 `--device cpu --tiny` tries the whole program without a GPU, with the kernels in Triton's interpreter.
 """
 
@@ -28,7 +29,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
-from operators import GAMMA, LAM, Operator, median_ratio, print_table, time_all, time_calls
+from operators import GAMMA, LAM, Operator, entmax, median_ratio, print_table, time_all, time_calls
 from torch import Tensor
 
 import regattn_allennlp
@@ -64,7 +65,7 @@ def with_lam(name: str, by_row: bool) -> Kernels:
     return Kernels(solve, multiply, f"{name}_rows")
 
 
-def entmax(alpha: float | None) -> Kernels:
+def with_alpha(alpha: float | None) -> Kernels:
     """By one alpha, or by one for each row: half of them below 2."""
 
     def by_alpha(numbers):
@@ -92,8 +93,8 @@ KERNELS = {
     "fusedmax, lam by row": with_lam("fusedmax", True),
     "oscarmax": with_lam("oscarmax", False),
     "oscarmax, lam by row": with_lam("oscarmax", True),
-    **{f"entmax {alpha}": entmax(alpha) for alpha in (1.0, 1.25, 1.5, 2.0, 3.0)},
-    "entmax, alpha by row": entmax(None),
+    **{f"entmax {alpha}": with_alpha(alpha) for alpha in (1.0, 1.25, 1.5, 2.0, 3.0)},
+    "entmax, alpha by row": with_alpha(None),
     "squared p-norm max": Kernels(
         lambda kernels, scores, mask, numbers, offsets: kernels.squared_p_norm_max_rows(
             scores, mask, GAMMA, 1.5, *offsets
@@ -120,6 +121,7 @@ def operators_to_time(device: str) -> dict[str, Operator]:
     learned = regattn_allennlp.Entmax(gamma=GAMMA, alpha=1.25, learn_alpha=True).to(device)
     return {
         "torch.softmax": lambda scores, mask: torch.softmax(scores, -1),
+        **({} if entmax is None else {"entmax.sparsemax": lambda scores, mask: entmax.sparsemax(scores, -1)}),
         "softmax": by("softmax"),
         "sparsemax": by("sparsemax"),
         "fusedmax": by("fusedmax", lam=LAM),
