@@ -344,7 +344,7 @@ def _solution(values, order, state, other, METHOD: tl.constexpr):
 @triton.jit
 def _solution_by(values, order, state, other, METHOD: tl.constexpr):
     weights, slopes, _ = _terms(values, order, state, other, METHOD)
-    if METHOD == "softmax" or METHOD == "square" or METHOD == "norm":
+    if METHOD == "softmax" or (METHOD == "square" or METHOD == "norm"):  # Triton 3.2 knows no three in a row
         return weights / tl.maximum(other, TINY)
     elif METHOD == "roots":
         return weights
@@ -507,7 +507,7 @@ def _stage(
             more_of_first, more_of_second, more_of_third = _tile_stage(
                 values_here, weight_here, logarithm_here, s_here, unit, pivot, STAGE
             )  # fmt: skip
-            if STAGE == "largest" or STAGE == "pivot" or STAGE == "unit":
+            if STAGE == "largest" or (STAGE == "pivot" or STAGE == "unit"):
                 first = tl.maximum(first, more_of_first)
             else:
                 first += more_of_first
