@@ -558,7 +558,7 @@ def _launch_fusedmax(
     few = scores.new_empty(FEW, len(problems), dtype=torch.int32)
     # How many positions are left of each row (none of those that are in no tile), how many were dropped, lower bounds
     # of the threshold, maxima.
-    compute_dtype = torch.float64 if dtype == tl.float64 else torch.float32
+    compute_dtype = torch.float64 if dtype is tl.float64 else torch.float32
     counts = scores.new_zeros(len(problems), dtype=torch.int32)
     dtypes = torch.int32, compute_dtype, compute_dtype
     per_row = [counts, *(scores.new_empty(len(problems), dtype=dtype) for dtype in dtypes)]
