@@ -92,16 +92,16 @@ def recording_self_attention(model: torch.nn.Module) -> Iterator[list[RecordedLa
         if threading.get_ident() == thread:
             applications.append(partial(_layers_of_transformer, name, module, args, kwargs))
 
-    hooks = [
-        weights.register_forward_hook(partial(note_weights, name))
-        for name, weights in _places_of_weights(model).items()
-    ]
-    for transformer, name in transformers_in(model).items():
-        if transformer.training:
+    hooks = []
+    for place, name in _places(model).items():
+        if isinstance(place, SelfAttentionWeights):
+            hooks.append(place.register_forward_hook(partial(note_weights, name)))
+            continue
+        if place.training:
             raise ConfigurationError(
                 f'the self-attention of "{name}" can be recorded in evaluation alone: call model.eval() before'
             )
-        hooks.append(transformer.register_forward_hook(partial(note_call, name), with_kwargs=True))
+        hooks.append(place.register_forward_hook(partial(note_call, name), with_kwargs=True))
     record: list[RecordedLayer] = []
     try:
         yield record
@@ -113,34 +113,32 @@ def recording_self_attention(model: torch.nn.Module) -> Iterator[list[RecordedLa
 
 
 def self_attention_layers(model: torch.nn.Module) -> dict[str, int]:
-    """The numbers of heads of all that `recording_self_attention` records, by the layers' names."""
-    layers = {name: weights.num_heads for name, weights in _places_of_weights(model).items()}
-    for transformer, name in transformers_in(model).items():
-        config = transformer.config
-        layers |= {f"{name}.{number}": config.num_attention_heads for number in range(config.num_hidden_layers)}
+    """The numbers of heads of all layers that `recording_self_attention` records, by their names."""
+    layers = {}
+    for place, name in _places(model).items():
+        if isinstance(place, SelfAttentionWeights):
+            layers[name] = place.num_heads
+        else:
+            config = place.config
+            layers |= {f"{name}.{number}": config.num_attention_heads for number in range(config.num_hidden_layers)}
     return layers
 
 
-def transformers_in(module: torch.nn.Module, name: str = "") -> dict[PreTrainedModel, str]:
-    """
-    The names of the outermost ones, each once: transformers are made of transformers, as BART of its encoder and its
-    decoder, and two embedders may share one.
-    """
+def transformers_in(module: torch.nn.Module) -> list[PreTrainedModel]:
+    """The outermost ones, each once: transformers are made of transformers, as BART of its encoder and its decoder."""
+    return [place for place in _places(module) if isinstance(place, PreTrainedModel)]
+
+
+def _places(module: torch.nn.Module, name: str = "") -> dict[SelfAttentionWeights | PreTrainedModel, str]:
+    """Where there is self-attention in the order of the modules; with the names of the layers and transformers."""
+    if isinstance(module, SelfAttentionWeights):
+        return {module: name.rpartition(".")[0]}
     if isinstance(module, PreTrainedModel):
         return {module: name}
     return {
-        transformer: inner
+        place: inner
         for child_name, child in module.named_children()
-        for transformer, inner in transformers_in(child, f"{name}.{child_name}".removeprefix(".")).items()
-    }
-
-
-def _places_of_weights(model: torch.nn.Module) -> dict[str, SelfAttentionWeights]:
-    """By the names of the layers that they are in."""
-    return {
-        name.rpartition(".")[0]: module
-        for name, module in model.named_modules()
-        if isinstance(module, SelfAttentionWeights)
+        for place, inner in _places(child, f"{name}.{child_name}".removeprefix(".")).items()
     }
 
 

@@ -1,3 +1,4 @@
+import json
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple, Optional
 
@@ -51,7 +52,7 @@ class AttentionPredictor(Predictor):
         self, model: Model, dataset_reader: DatasetReader, frozen: bool = True, self_attention: bool = False
     ) -> None:
         if not isinstance(self_attention, bool):
-            raise ConfigurationError(f'"self_attention" must be true or false, but is {self_attention!r}')
+            raise ConfigurationError(f'"self_attention" must be true or false, but is {json.dumps(self_attention)}')
         if isinstance(dataset_reader, SourceDatasetReader):
             dataset_reader = dataset_reader.to_predict()
         super().__init__(model, dataset_reader, frozen)

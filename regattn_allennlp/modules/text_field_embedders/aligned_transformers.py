@@ -76,7 +76,7 @@ class AlignedTransformersTextFieldEmbedder(TextFieldEmbedder):
 def _chosen_modules(
     embedder: TextFieldEmbedder, layers: Optional[str]
 ) -> list[tuple[PreTrainedModel, list[SelfAttentionModule]]]:
-    transformers = list(transformers_in(embedder))
+    transformers = transformers_in(embedder)
     if not transformers:
         raise ConfigurationError(
             '"aligned_transformers" finds no transformer in its "text_field_embedder": it is for token embedders such '
