@@ -216,7 +216,7 @@ def _self_attention_views(
     draw = partial(predictor.self_attention_map, direction=direction, layer=layer)
     title = f"{name}, layer {layer}"
     if arguments.head in (None, "mean"):
-        return [View(f"{title}, mean of {num_heads} heads" if num_heads > 1 else title, archive, draw)]
+        return [View(f"{title}, mean of heads" if num_heads > 1 else title, archive, draw)]
     heads = range(num_heads) if arguments.head == "all" else [int(arguments.head)]
     if heads[-1] >= num_heads:
         raise ConfigurationError(
