@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple, Optional
 
@@ -92,22 +92,19 @@ def recording_self_attention(model: torch.nn.Module) -> Iterator[list[RecordedLa
         if threading.get_ident() == thread:
             applications.append(partial(_layers_of_transformer, name, module, args, kwargs))
 
-    hooks = []
-    for place, name in _places(model).items():
-        if isinstance(place, SelfAttentionWeights):
-            hooks.append(place.register_forward_hook(partial(note_weights, name)))
-            continue
-        if place.training:
-            raise ConfigurationError(
-                f'the self-attention of "{name}" can be recorded in evaluation alone: call model.eval() before'
-            )
-        hooks.append(place.register_forward_hook(partial(note_call, name), with_kwargs=True))
     record: list[RecordedLayer] = []
-    try:
+    with ExitStack() as hooks:
+        for place, name in _places(model).items():
+            if isinstance(place, SelfAttentionWeights):
+                hook = place.register_forward_hook(partial(note_weights, name))
+            elif place.training:
+                raise ConfigurationError(
+                    f'the self-attention of "{name}" can be recorded in evaluation alone: call model.eval() before'
+                )
+            else:
+                hook = place.register_forward_hook(partial(note_call, name), with_kwargs=True)
+            hooks.callback(hook.remove)
         yield record
-    finally:
-        for hook in hooks:
-            hook.remove()
     for layers in applications:
         record += layers()
 
@@ -155,8 +152,7 @@ def _layers_of_transformer(
         config._attn_implementation = implementation
     token_ids = kwargs["input_ids"]
     mask = kwargs.get("attention_mask", torch.ones_like(token_ids)) != 0
-    layers = output.encoder_attentions if config.is_encoder_decoder and "encoder_attentions" in output else None
-    layers = layers or output.get("attentions") or ()
+    layers = output.get("encoder_attentions") or output.get("attentions") or ()
     square = (*token_ids.shape, token_ids.size(1))
     if not layers or any(weights is None or (*weights.shape[:1], *weights.shape[2:]) != square for weights in layers):
         raise ConfigurationError(

@@ -71,11 +71,11 @@ def layer_of_item(layer: RecordedLayer, number: int, words: JsonDict, text: Text
 
 
 def _word_pieces(text: TextField, token_ids: list[int]) -> JsonDict:
-    (tokenizer,) = {
+    tokenizer = next(
         indexer._tokenizer
         for name, indexer in text.token_indexers.items()
         if text._indexed_tokens[name].get("token_ids") == token_ids
-    }
+    )
     return {
         "tokens": tokenizer.convert_ids_to_tokens(token_ids),
         "same_as": [token_ids.index(token_id) for token_id in token_ids],

@@ -72,7 +72,8 @@ def test_an_svg_holds_words_weights_and_outlines(allennlp, archives, predictor, 
     assert texts.count(label) == 2 and {"fusedmax", "other"} <= set(texts)
     runs = [runs for groups in expected["groups"] for runs in groups]
     outlines = out.read_text().count(f"stroke: {GROUP_COLOR}")
-    assert outlines == 2 * sum(2 * len(runs) - 1 for runs in runs) > 0  # boxes, and lines between them
+    assert outlines == 2 * sum(2 * len(runs) - 1 for runs in runs)  # boxes, and lines between them
+    assert outlines or direction  # the hypothesis, as columns, is too short for groups
 
 
 def test_a_model_without_self_attention_is_named(allennlp, archive, tmp_path):
