@@ -166,5 +166,7 @@ def _map(prediction: JsonDict, direction: str) -> AttentionMap:
         columns=drawn["columns"],
         weights=drawn["weights"],
         groups=drawn["groups"],
+        unknown_rows=drawn["unknownRows"],
+        unknown_columns=drawn["unknownColumns"],
         right_to_left=drawn["rightToLeft"],
     )
