@@ -23,6 +23,7 @@ from regattn_allennlp.predictors.archives import (
 )
 from regattn_allennlp.visualization.attention_figure import attention_figure
 from regattn_allennlp.visualization.attention_page import attention_page
+from regattn_allennlp.whole_file import naming
 
 DOTS_PER_INCH = 150
 # matplotlib refuses to draw more in a row or column.
@@ -131,10 +132,11 @@ def _show_attention(arguments: argparse.Namespace) -> None:
     direction = _direction(arguments, task)
     examples = _examples(arguments, task)
     shown = _predict(examples, direction, arguments)
-    if arguments.out.suffix.lower() == ".html":
-        arguments.out.write_text(attention_page(names, list(shown)), encoding="utf-8")
-    else:
-        _draw(names, shown, len(examples), arguments.out)
+    with naming(arguments.out):
+        if arguments.out.suffix.lower() == ".html":
+            arguments.out.write_text(attention_page(names, list(shown)), encoding="utf-8")
+        else:
+            _draw(names, shown, len(examples), arguments.out)
 
 
 def _check_arguments(arguments: argparse.Namespace) -> None:
