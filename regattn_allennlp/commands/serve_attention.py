@@ -1,5 +1,6 @@
 import argparse
 import logging
+import signal
 
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
@@ -63,6 +64,18 @@ class ServeAttention(Subcommand):
 
 
 def serve_attention_from_arguments(arguments: argparse.Namespace) -> None:
+    # As Ctrl-C: AllenNLP's own handler raises an error that whatever is under way may take for one of its own.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _serve(arguments)
+    except KeyboardInterrupt:  # of which the server itself does not tell
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    print("Stopped.", flush=True)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
     # Hundreds of lines on how the models were configured would hide the address.
     logging.getLogger("allennlp").setLevel(logging.WARNING)
     # What can be wrong is told before the models are loaded.
