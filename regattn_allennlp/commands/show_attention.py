@@ -12,6 +12,7 @@ from allennlp.common.tqdm import Tqdm
 from allennlp.common.util import JsonDict, lazy_groups_of
 from matplotlib.backends.backend_pdf import PdfPages
 
+from regattn_allennlp.commands.help_formatter import HelpFormatter
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.predictors.archives import (
     Task,
@@ -42,19 +43,21 @@ Shows what trained models attend to: for each item, and each model, a heat map; 
 
 One pair, four models side by side in one picture:
 
-    allennlp show-attention output/softmax output/sparsemax output/fusedmax output/oscarmax \\
-        --premise "A small dog sleeps in the garden." --hypothesis "An animal is asleep." --out attention.png
+    allennlp show-attention output/softmax output/sparsemax output/fusedmax \\
+        output/oscarmax --premise "A small dog sleeps in the garden." \\
+        --hypothesis "An animal is asleep." --out attention.png
 
 Many items, as one page for the browser: pages to turn, filters by answer and by right or wrong, weights to point at.
 The file needs no network and can be mailed:
 
-    allennlp show-attention output/softmax output/fusedmax --input sample:validation --out attention.html
+    allennlp show-attention output/softmax output/fusedmax \\
+        --input sample:validation --out attention.html
 
 Models of any task can be shown, those of one task together. A single item is given as the task wants it:
 
-    textual entailment            --premise "A dog sleeps." --hypothesis "An animal is asleep."
-    sequence to sequence          --source "ein kleiner hund"
-    questions about images        --question "What colour is the dog?" --image-id 42
+    textual entailment        --premise "A dog." --hypothesis "An animal."
+    sequence to sequence      --source "ein kleiner hund"
+    questions about images    --question "What is it?" --image-id 42
 
 Each row of a heat map is a word that attends (of the hypothesis, of the text that was written), and its weights over
 the columns (the words of the premise, of the source) sum to 1. A blank cell is a weight of exactly zero. Words that
@@ -66,7 +69,8 @@ The suffix of --out says what is written:
 
     .html         one file with all items
     .pdf          a page for each item
-    .png, .svg    a picture; of several items one each, numbered: attention-01.png, attention-02.png, ...
+    .png, .svg    a picture; of several items one each, numbered:
+                  attention-01.png, attention-02.png, ...
 
 A file that is there already is overwritten.
 """
@@ -89,12 +93,12 @@ class ShowAttention(Subcommand):
         subparser = parser.add_parser(
             self.name,
             description=DESCRIPTION,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             help="Draw what trained models attend to.",
         )
         subparser.add_argument(
             "archives", nargs="+", metavar="ARCHIVE",
-            help="a folder that `allennlp train -s` wrote, or the model.tar.gz in it",
+            help="a trained model: the folder that `allennlp train -s` wrote, or the model.tar.gz in it",
         )  # fmt: skip
         subparser.add_argument(
             "--input", metavar="ITEMS",
@@ -115,11 +119,9 @@ class ShowAttention(Subcommand):
             help='what attends (the rows) to what (the columns), such as "premise_to_hypothesis"; by default the '
             "model's first direction, such as hypothesis_to_premise",
         )  # fmt: skip
+        subparser.add_argument("--batch-size", type=int, default=32, metavar="N", help="items to predict at a time")
         subparser.add_argument(
-            "--batch-size", type=int, default=32, metavar="N", help="items to predict at a time (default: %(default)s)"
-        )
-        subparser.add_argument(
-            "--cuda-device", type=int, default=-1, metavar="ID", help="the GPU to use, if any (default: none)"
+            "--cuda-device", type=int, default=-1, metavar="ID", help="the GPU to use, -1 for the CPU"
         )
         subparser.set_defaults(func=_show_attention)
         return subparser

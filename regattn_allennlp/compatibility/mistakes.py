@@ -40,7 +40,7 @@ SHOWN_CHARACTERS = 500
 # What the system says without naming a file where there is no more of something.
 NO_MORE = {*NO_ROOM, errno.EMFILE, errno.ENFILE}
 
-# What builds from a config. A TypeError in here is of a value of a wrong type, or a key that a constructor does not take.
+# What builds from a config. A TypeError in here is of a value of a wrong type, or of a key that is not taken.
 BUILDING = ("allennlp.common.from_params", "allennlp.common.params")
 
 UNREADABLE_ARCHIVE = (FileNotFoundError, tarfile.TarError, EOFError, zlib.error, pickle.UnpicklingError)
@@ -122,8 +122,7 @@ def _reasons(error: BaseException) -> str:
 
 @mend(
     "allennlp.commands",
-    puts_back="A mistake in a config, in data or in a path is told in one line; the traceback is in `out.log`, or shown "
-    "with `--debug`",
+    puts_back="A mistake in a config, in data or in a path is told in one line; the traceback is in `out.log`",
     versions="allennlp==2.10.1",
     test="tests/compatibility/mistakes_test.py::test_a_mistake_is_told_in_a_line",
 )
@@ -191,7 +190,7 @@ def give_every_command_debug(commands: Any) -> None:
 
 @mend(
     "allennlp.commands",
-    puts_back="A package of `--include-package` that is not there is named, and what a package needs that is not there",
+    puts_back="A package of `--include-package` that is not there is named, and what it needs that is not there",
     versions="allennlp==2.10.1",
     test="tests/compatibility/mistakes_test.py::test_a_package_that_cannot_be_imported_is_named",
 )
@@ -207,8 +206,8 @@ def name_missing_packages(commands: Any) -> None:
         except ModuleNotFoundError as error:
             if error.name and f"{package_name}.".startswith(f"{error.name}."):
                 raise ConfigurationError(
-                    f"--include-package {package_name}: there is no module {error.name} in this folder, in PYTHONPATH, "
-                    "or among what is installed."
+                    f"--include-package {package_name}: there is no module {error.name} in this folder, in "
+                    "PYTHONPATH, or among what is installed."
                 ) from error
             asking = traceback.extract_tb(error.__traceback__)
             files = [frame for frame in asking if not frame.filename.startswith("<frozen")]
@@ -224,7 +223,7 @@ def name_missing_packages(commands: Any) -> None:
     "allennlp.common.params",
     puts_back="A config or `--overrides` that cannot be read is told in a line",
     versions="allennlp==2.10.1",
-    test="tests/compatibility/mistakes_test.py::test_a_wrong_config_is_told_in_a_line",
+    test="tests/compatibility/mistakes_test.py::test_a_config_that_cannot_be_read_is_named",
 )
 def tell_of_unreadable_configs(params: Any) -> None:
     from_file = params.Params.__dict__["from_file"].__func__
@@ -257,7 +256,7 @@ def tell_of_unreadable_configs(params: Any) -> None:
     "allennlp.common.from_params",
     puts_back="A wrong value in a config is told in a line, with its key",
     versions="allennlp==2.10.1",
-    test="tests/compatibility/mistakes_test.py::test_a_wrong_config_is_told_in_a_line",
+    test="tests/compatibility/mistakes_test.py::test_a_wrong_value_is_told_with_its_key",
 )
 def tell_of_wrong_values(from_params: Any) -> None:
     build = from_params.FromParams.__dict__["from_params"].__func__
@@ -346,13 +345,16 @@ def tell_of_unreadable_data(dataset_reader: Any) -> None:
     test="tests/compatibility/mistakes_test.py::test_unreadable_data_and_archives_are_named",
 )
 def tell_of_unreadable_archives(archival: Any) -> None:
+    from allennlp.common.checks import check_for_gpu
+
     load_archive = archival.load_archive
 
     @functools.wraps(load_archive)
-    def load_archive_of_the_user(archive_file: Any, *args: Any, **kwargs: Any) -> Any:
+    def load_archive_of_the_user(archive_file: Any, cuda_device: int = -1, *args: Any, **kwargs: Any) -> Any:
+        check_for_gpu(cuda_device)  # PyTorch would tell of a driver, after the archive is unpacked
         place = f'"{archive_file}" cannot be loaded as the archive of a trained model'
         with of_the_user(place, *UNREADABLE_ARCHIVE):
-            return load_archive(archive_file, *args, **kwargs)
+            return load_archive(archive_file, cuda_device, *args, **kwargs)
 
     archival.load_archive = load_archive_of_the_user
 
