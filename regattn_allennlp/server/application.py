@@ -93,9 +93,11 @@ def create_application(models: LoadedModels, host_names: Optional[set[str]]) -> 
         responses=_problems(
             {
                 400: "The body is no JSON, or the Host header is foreign",
+                408: "The body did not come in time",
                 413: "The body is too large",
                 422: "The JSON is not a request that can be answered",
                 500: "The server failed",
+                503: "Too many connections are open",
             }
         ),
     )

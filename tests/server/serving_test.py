@@ -1,9 +1,11 @@
 """How the server takes slow clients, many clients and its end; over real sockets."""
 
 import asyncio
+import functools
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,8 +44,14 @@ def application(monkeypatch) -> FastAPI:
     return application
 
 
+@functools.cache  # a second Ctrl-C waits for no answer
+def stop() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def while_served(application: FastAPI, ask: Callable[[Address], T]) -> T:
-    """What `ask` gives, which is given the address. Then the server is stopped as by Ctrl-C."""
+    """What `ask` gives, which is given the address. Then the server is stopped as by Ctrl-C, if it was not before."""
+    stop.cache_clear()
 
     def ask_and_stop() -> T:
         while True:
@@ -55,7 +63,7 @@ def while_served(application: FastAPI, ask: Callable[[Address], T]) -> T:
         try:
             return ask(address)
         finally:
-            os.kill(os.getpid(), signal.SIGINT)
+            stop()
 
     opened = open_socket("127.0.0.1", 0)
     address = opened.getsockname()
@@ -81,7 +89,7 @@ def send_slowly(address: Address, *parts: str, pause: float = 0.4 * LIMIT) -> tu
 def test_a_request_that_does_not_come_in_time_is_cut_off(application):
     def ask(address: Address) -> list[tuple[int | None, str]]:
         requests = [
-            (POST, *"12345"),  # of ten
+            (POST, "1", "2"),
             ("GET / HTTP/1.1\r\n", "Host: ", "loc"),
             ("",),
             (POST, "12345", "67890"),
@@ -104,12 +112,10 @@ def get(address: Address, **headers: str) -> tuple[int, bytes, str | None]:
 
 def test_an_answer_may_take_its_time_and_comes_when_the_server_is_stopped(application, caplog):
     def ask(address: Address) -> list[tuple[int, bytes, str | None]]:
-        stop = ThreadPoolExecutor(1).submit(lambda: (time.sleep(LIMIT), os.kill(os.getpid(), signal.SIGINT)))
+        threading.Timer(LIMIT, stop).start()
         upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
         with ThreadPoolExecutor(2) as pool:
-            found = list(pool.map(lambda headers: get(address, **headers), ({}, upgrade)))
-        stop.result()
-        return found
+            return list(pool.map(lambda headers: get(address, **headers), ({}, upgrade)))
 
     answers = while_served(application, ask)
     assert [answer[:2] for answer in answers] == [(200, b'"late"')] * 2
