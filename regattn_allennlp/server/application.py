@@ -7,6 +7,7 @@ from typing import Any, Optional
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -32,6 +33,9 @@ FILES = {
 # A character is at most 12 bytes in JSON ("\ud83d\ude00"), and there are two sentences; the rest is for the values.
 BYTES_FOR_A_CHARACTER = 2 * 12
 BYTES_FOR_VALUES = 2**16
+
+# Smaller answers fit into a packet or two as they are.
+BYTES_TO_COMPRESS = 2000
 
 RIGHT_REQUEST = (
     'A request is JSON with the header "Content-Type: application/json", such as '
@@ -65,6 +69,8 @@ def create_application(models: LoadedModels, host_names: Optional[set[str]]) -> 
             Exception: _unexpected_problem,
         },
     )
+    # Nothing that is sent is secret: its length may tell of it. The lowest level is the one that is not waited for.
+    application.add_middleware(GZipMiddleware, minimum_size=BYTES_TO_COMPRESS, compresslevel=1)
     application.add_middleware(
         Guard,
         max_body_bytes=BYTES_FOR_A_CHARACTER * models.max_characters + BYTES_FOR_VALUES,
@@ -87,9 +93,11 @@ def create_application(models: LoadedModels, host_names: Optional[set[str]]) -> 
         responses=_problems(
             {
                 400: "The body is no JSON, or the Host header is foreign",
+                408: "The body did not come in time",
                 413: "The body is too large",
                 422: "The JSON is not a request that can be answered",
                 500: "The server failed",
+                503: "Too many connections are open",
             }
         ),
     )
@@ -119,7 +127,9 @@ def _problems(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:
 
 
 def _problem(status: int, message: str, headers: Any = None) -> JSONResponse:
-    return JSONResponse(Problem(error=message).model_dump(), status_code=status, headers=headers)
+    # What the request had of surrogates is no character that could be sent.
+    writable = message.encode("utf-8", "backslashreplace").decode()
+    return JSONResponse(Problem(error=writable).model_dump(), status_code=status, headers=headers)
 
 
 async def _http_problem(request: Request, error: Any) -> JSONResponse:

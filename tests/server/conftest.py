@@ -24,7 +24,7 @@ def archives(archive, tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def address(archives):
-    """Where the real command serves both archives. It is stopped as a user stops it."""
+    """Where the real command serves both archives. It is stopped as a service is."""
     command = (sys.executable, "-m", "allennlp", "serve-attention", *map(str, archives.values()), "--port", "0")
     with subprocess.Popen(
         command, cwd=PROJECT_ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -38,7 +38,7 @@ def address(archives):
             else:
                 pytest.fail("the command ended: " + "".join(printed))
             yield found.group(1)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             rest = process.communicate(timeout=30)[0]
             assert process.returncode == 0 and rest.endswith("Stopped.\n") and "Traceback" not in rest, rest
         finally:
