@@ -1,6 +1,6 @@
 """The figures of a comparison of attentions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from statistics import fmean, stdev
@@ -111,6 +111,37 @@ def draw_training_curves(variants: Sequence[VariantFigures], metric: str, path: 
         axes.grid(alpha=0.3)
     panels[-1].set_xlabel("epoch")
     panels[-1].locator_params(axis="x", integer=True)
+    figure.legend(*panels[0].get_legend_handles_labels(), **LEGEND)
+    return _save(figure, path)
+
+
+def draw_sweep(
+    lines: Mapping[str, Sequence[tuple[float, VariantFigures]]], number: str, metric: str, path: str | PathLike
+) -> Figure:
+    """
+    Draws the scores and the fraction of weights that are 0 over a number of the attention, such as lam: a line for the
+    points of each name, means with the standard deviations over the seeds.
+    """
+    figure, panels = _with_legend(len(lines), panels=2)
+    values = [value for points in lines.values() for value, _ in points]
+    for index, (name, points) in enumerate(lines.items()):
+        for axes, numbers in zip(
+            panels, ([point.scores for _, point in points], [point.zeros for _, point in points]), strict=True
+        ):
+            axes.errorbar(
+                [value for value, _ in points],
+                [fmean(of_seeds) for of_seeds in numbers],
+                yerr=[_deviation(of_seeds) or 0 for of_seeds in numbers],
+                capsize=3,
+                label=name,
+                **_style(index),
+            )
+    for axes, label in zip(panels, (metric, "fraction of weights that are 0"), strict=True):
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    if min(values) > 0 and max(values) >= 10 * min(values):
+        panels[-1].set_xscale("log")
+    panels[-1].set_xlabel(number)
     figure.legend(*panels[0].get_legend_handles_labels(), **LEGEND)
     return _save(figure, path)
 
