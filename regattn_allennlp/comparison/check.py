@@ -53,7 +53,7 @@ def check_trainings(variants: Sequence[Variant]) -> None:
     mistakes: dict[str, list[str]] = {}
     for variant in variants:
         try:
-            with _quiet(), tempfile.TemporaryDirectory() as folder:
+            with quiet(), tempfile.TemporaryDirectory() as folder:
                 _build(variant.config, folder)
         except Exception as error:  # the reader's, the model's, PyTorch's
             told = str(error) if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
@@ -130,7 +130,7 @@ def _check_dimension(path: str, dimension: Any) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without what AllenNLP tells of its steps, and without its progress bars."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)

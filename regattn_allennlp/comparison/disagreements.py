@@ -11,6 +11,7 @@ import numpy as np
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import lazy_groups_of
 
+from regattn_allennlp.comparison.check import quiet
 from regattn_allennlp.comparison.report import Run, VariantResults
 from regattn_allennlp.comparison.trial_files import write_atomically
 from regattn_allennlp.data.example import Example
@@ -46,12 +47,13 @@ def write_disagreements(folder: Path, test_data: str, results: Sequence[VariantR
         return None
     archives = [str(folder / run.model) for run in runs]  # one that is elsewhere has an absolute path
     try:
-        examples = _examples(archives[0], test_data, len(runs[0].item_scores))
+        with quiet():
+            examples = _examples(archives[0], test_data, len(runs[0].item_scores))
+            chosen = [examples[index] for index in most_different(runs)[:MOST_ITEMS]]
+            predictions = [_predictions(archive, chosen) for archive in archives]
     except ConfigurationError as error:
         (folder / PAGE_NAME).unlink(missing_ok=True)
         return str(error)
-    chosen = [examples[index] for index in most_different(runs)[:MOST_ITEMS]]
-    predictions = [_predictions(archive, chosen) for archive in archives]
     page = attention_page(
         [result.variant.name for result in shown],
         [

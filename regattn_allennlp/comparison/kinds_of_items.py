@@ -58,7 +58,7 @@ def _kinds(facts: dict[str, list[Any]]) -> Iterator[tuple[str, str, np.ndarray]]
         for label in sorted(set(labels)):
             yield "label", label, np.array([other == label for other in labels])
     lengths = np.array(facts["length"])
-    thirds = [-1, *np.quantile(lengths, [1 / 3, 2 / 3], method="nearest").tolist(), lengths.max()]
+    thirds = [-1, *np.quantile(lengths, [1 / 3, 2 / 3], method="inverted_cdf").tolist(), lengths.max()]
     for low, high in itertools.pairwise(thirds):
         chosen = (low < lengths) & (lengths <= high)
         if lengths.max() > 0 and chosen.any() and not chosen.all():

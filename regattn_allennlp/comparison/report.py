@@ -346,8 +346,12 @@ def _results(report: dict[str, Any]) -> list[str]:
     if report["kinds_of_items"]:
         parts += [
             "## Kinds of items",
-            "The same metric for the items of one kind; in brackets their number. The length is the longest text's; "
-            "unknown are words that are not in the vocabulary of the first variant's first model.",
+            "The same metric for the items of one kind; in brackets their number. The length is the longest text's"
+            + (
+                "; unknown are words that the first variant's first model does not know."
+                if any(kind["by"] == "unknown words" for kind in report["kinds_of_items"])
+                else "."
+            ),
             *_kinds_of_items(report),
         ]
     parts += [

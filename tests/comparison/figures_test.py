@@ -9,6 +9,7 @@ from regattn_allennlp.comparison.figures import (
     VariantFigures,
     draw_scores,
     draw_scores_against_sparsity,
+    draw_sweep,
     draw_training_curves,
 )
 
@@ -87,6 +88,17 @@ def test_training_curves_are_seeds_and_their_mean_while_all_train(tmp_path):
     assert drawn[1][2] == pytest.approx(np.array([[0, 1.1], [1, 0.9]]))
     assert [axes.get_ylabel() for axes in figure.axes] == ["validation accuracy", "training loss"]
     assert legend_names(figure) == ["fusedmax gamma=1, lam=0.1"]
+
+
+def test_a_sweep_is_a_curve_over_its_number(tmp_path):
+    lines = {"fusedmax": [(0.1, VARIANTS[0]), (10, VARIANTS[1])]}
+    scores, zeros = draw_sweep(lines, "lam", "accuracy", tmp_path / "sweep.png").axes
+    assert scores.lines[0].get_xydata() == pytest.approx(np.array([[0.1, 0.75], [10, 0.6]]))
+    assert zeros.lines[0].get_xydata() == pytest.approx(np.array([[0.1, 0.5], [10, 0]]))
+    assert np.array(bars(scores))[0] == pytest.approx(np.array([[0.1, 0.7], [0.1, 0.8]]))
+    assert (zeros.get_xlabel(), zeros.get_xscale()) == ("lam", "log")
+    narrow = draw_sweep({"fusedmax": [(0, VARIANTS[0]), (1, VARIANTS[1])]}, "lam", "accuracy", tmp_path / "sweep.png")
+    assert narrow.axes[0].get_xscale() == "linear"
 
 
 def test_without_curves_no_figure_is_written(tmp_path):
