@@ -19,7 +19,7 @@ from regattn_allennlp.comparison.disagreements import write_disagreements
 from regattn_allennlp.comparison.engine import run_trials
 from regattn_allennlp.comparison.identities import Identities, why_anew
 from regattn_allennlp.comparison.live_view import LiveView, print_table, what_is_kept
-from regattn_allennlp.comparison.report import main_rows, write_report
+from regattn_allennlp.comparison.report import main_rows, notes, write_report
 from regattn_allennlp.comparison.robustness import check_attack
 from regattn_allennlp.comparison.trial_files import (
     FORMAT,
@@ -358,6 +358,7 @@ class _Comparison:
         console = Console()
         if console.is_terminal and report["variants"]:
             print_table(main_rows(report), console)
+            print(*notes(report["variants"]), sep="\n")
         else:
             print((self._folder / "comparison.md").read_text(encoding="utf-8"))
         page = f"; no attention.html: {why_no_page}" if why_no_page else ", attention.html"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from allennlp.commands.train import TrainModel
-from allennlp.common import Lazy, Params
+from allennlp.common import Lazy, Params, cached_transformers
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DataLoader, DatasetReader, Vocabulary
 from allennlp.models import Model
@@ -58,6 +58,7 @@ def check_trainings(variants: Sequence[Variant]) -> None:
         except Exception as error:  # the reader's, the model's, PyTorch's
             told = str(error) if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
             mistakes.setdefault(" ".join(told.split()), []).append(variant.name)
+    cached_transformers._clear_caches()  # their weights are of no more use to this process
     if mistakes:
         number = sum(map(len, mistakes.values()))
         lines = [f"  {', '.join(names)}: {told}" for told, names in mistakes.items()]

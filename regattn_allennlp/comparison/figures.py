@@ -123,7 +123,7 @@ def draw_sweep(
     points of each name, means with the standard deviations over the seeds.
     """
     figure, panels = _with_legend(len(lines), panels=2)
-    values = [value for points in lines.values() for value, _ in points]
+    values = sorted({value for points in lines.values() for value, _ in points})
     for index, (name, points) in enumerate(lines.items()):
         for axes, numbers in zip(
             panels, ([point.scores for _, point in points], [point.zeros for _, point in points]), strict=True
@@ -139,8 +139,10 @@ def draw_sweep(
     for axes, label in zip(panels, (metric, "fraction of weights that are 0"), strict=True):
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
-    if min(values) > 0 and max(values) >= 10 * min(values):
+    if values[0] > 0 and values[-1] >= 10 * values[0]:
         panels[-1].set_xscale("log")
+        panels[-1].minorticks_off()
+    panels[-1].set_xticks(values, [f"{value:g}" for value in values])
     panels[-1].set_xlabel(number)
     figure.legend(*panels[0].get_legend_handles_labels(), **LEGEND)
     return _save(figure, path)

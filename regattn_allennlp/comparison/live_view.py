@@ -124,7 +124,7 @@ class LiveView:
         total, number = len(self._trials), len(self._trials) - len(self._waiting)
         bar = Table.grid(padding=(0, 1))
         bar.add_row(ProgressBar(total, number, width=30), f"{number} of {total} runs")
-        return Group(Text(f"Logs are in {self._folder}"), table, bar)
+        return Group(Text(f"Logs are in {self._folder}"), table, bar) if table.rows else Group(bar)
 
     def _cells(self, trial: Trial) -> list[str]:
         seed = str(trial.seed)

@@ -328,7 +328,7 @@ def _results(report: dict[str, Any]) -> list[str]:
         "which differ in their seeds; the seconds are the median epoch's, with its validation, and the time ratio is "
         "to the first variant's.",
         _table(headings, rows),
-        *_notes(variants),
+        *notes(variants),
     ]
     if report["differences"]:
         parts += [
@@ -441,19 +441,19 @@ def main_rows(report: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _notes(variants: Sequence[dict[str, Any]]) -> list[str]:
+def notes(variants: Sequence[dict[str, Any]]) -> list[str]:
     """What the marks in the first table mean."""
-    notes = []
+    told = []
     unbalanced = [
         f"{variant['name']} lacks {_seeds(variant['missing_seeds'])}"
         for variant in variants
         if variant["missing_seeds"]
     ]
     if unbalanced:
-        notes.append(f"†: the means are not over the same seeds: {'; '.join(unbalanced)}.")
+        told.append(f"†: the means are not over the same seeds: {'; '.join(unbalanced)}.")
     if any(variant["beside_others"] for variant in variants):
-        notes.append("‡: other trainings ran on the machine at the same time: the seconds are rough.")
-    return notes
+        told.append("‡: other trainings ran on the machine at the same time: the seconds are rough.")
+    return told
 
 
 def _seeds(seeds: Sequence[Optional[int]]) -> str:
