@@ -281,12 +281,13 @@ def _prepare_and_compare(arguments: argparse.Namespace) -> None:
 def _check_devices(arguments: argparse.Namespace) -> None:
     if arguments.cuda_device is None:
         return
-    if arguments.cuda_device > 0 and (arguments.workers or 1) > 1:
+    if arguments.cuda_device > 0 and (arguments.ray or (arguments.workers or 1) > 1):
         raise ConfigurationError(
-            f"--cuda-device is {arguments.cuda_device}, but with several --workers each run sees one GPU, its own: "
-            "write 0 for that, or -1 for the CPU."
+            f"--cuda-device is {arguments.cuda_device}, but with several --workers, or on Ray, each run sees one GPU, "
+            "its own: write 0 for that, or -1 for the CPU."
         )
-    check_for_gpu(arguments.cuda_device)
+    if not arguments.ray:  # whose machines are others
+        check_for_gpu(arguments.cuda_device)
 
 
 class _Comparison:

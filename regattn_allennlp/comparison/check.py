@@ -70,10 +70,10 @@ def _build(config: dict[str, Any], folder: str) -> None:
         return  # only that way of training knows what it makes of the config
     parts = copy.deepcopy(config)
     _open_word_vectors(parts)
-    for key in ABOUT_ALL_WORDS:
-        parts.get("vocabulary", {}).pop(key, None)
+    if parts.get("vocabulary"):
+        parts["vocabulary"] = {key: value for key, value in parts["vocabulary"].items() if key not in ABOUT_ALL_WORDS}
     for key in ("data_loader", "validation_data_loader"):
-        if key in parts:
+        if parts.get(key):
             parts[key] = _small_data_loader(parts[key])
     parts.setdefault("trainer", {})["cuda_device"] = -1
     readers = {}
