@@ -23,6 +23,7 @@ from regattn_allennlp.comparison.figures import (
     draw_scores_against_sparsity,
     draw_sweep,
     draw_training_curves,
+    wrapped,
 )
 from regattn_allennlp.comparison.kinds_of_items import mean_and_deviation, scores_by_kind
 from regattn_allennlp.comparison.robustness import metric_prefix
@@ -244,7 +245,7 @@ def _draw_figures(folder: Path, results: Sequence[VariantResults]) -> list[str]:
     drawn = [result for result in results if metric in result.runs[0].metrics]
     variants = [
         VariantFigures(
-            name=result.variant.name,
+            name=wrapped(result.variant.name),
             scores=[run.metrics[metric] for run in result.runs],
             zeros=[run.metrics["zeros"] for run in result.runs],
             # A training without validation has no curve to show.
@@ -260,7 +261,7 @@ def _draw_figures(folder: Path, results: Sequence[VariantResults]) -> list[str]:
         "training_curves": draw_training_curves(variants, metric, folder / "training_curves.png"),
     }
     for key, lines in sweeps([result.variant for result in drawn]).items():
-        points = {name: [(number, variants[index]) for number, index in line] for name, line in lines.items()}
+        points = {wrapped(name): [(number, variants[index]) for number, index in line] for name, line in lines.items()}
         figures[f"sweep_{key}"] = draw_sweep(points, key, metric, folder / f"sweep_{key}.png")
     # Text that stays text, to select and to search.
     with matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):

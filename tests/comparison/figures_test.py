@@ -11,6 +11,7 @@ from regattn_allennlp.comparison.figures import (
     draw_scores_against_sparsity,
     draw_sweep,
     draw_training_curves,
+    wrapped,
 )
 
 
@@ -32,11 +33,11 @@ VARIANTS = [
 ]
 
 
-def many(num_variants: int) -> list[VariantFigures]:
+def many(num_variants: int, name: str = "") -> list[VariantFigures]:
     random = np.random.default_rng(0)
     return [
         VariantFigures(
-            f"oscarmax gamma={index / 10}, lam=0.1, learned",
+            name or f"oscarmax gamma={index / 10}, lam=0.1, learned",
             random.uniform(0.7, 0.8, 3).tolist(),
             random.uniform(0, 1, 3).tolist(),
             [curve(random.uniform(0.5, 0.8, 6), random.uniform(0.4, 1, 6)) for _ in range(3)],
@@ -107,11 +108,14 @@ def test_without_curves_no_figure_is_written(tmp_path):
 
 
 @pytest.mark.parametrize("draw", [draw_scores, draw_scores_against_sparsity, draw_training_curves])
-@pytest.mark.parametrize("num_variants", [1, 5, 30])
-def test_any_number_of_variants_fits_in_the_picture(draw, num_variants, tmp_path):
+@pytest.mark.parametrize(
+    "num_variants, name",
+    [(1, ""), (5, ""), (30, ""), (2, wrapped(f'softmax, {{"type": "{"variational" * 5}"}} and so on'))],
+)
+def test_any_number_of_variants_fits_in_the_picture(draw, num_variants, name, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of a layout that does not fit
-        figure = draw(many(num_variants), "accuracy", tmp_path / "figure.png")
+        figure = draw(many(num_variants, name), "accuracy", tmp_path / "figure.png")
     height, width = imread(tmp_path / "figure.png").shape[:2]
     assert (width, height) == pytest.approx(tuple(150 * figure.get_size_inches()), abs=1)
     # Nothing that is drawn, the legend too, is outside and cut off.
