@@ -265,7 +265,6 @@ def _prepare_and_compare(arguments: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            identities.save()
             is_whole = comparison.run()
     except Timeout as error:
         raise ConfigurationError(
@@ -324,6 +323,7 @@ class _Comparison:
             **self._evaluation,
             "include_package": self._arguments.include_package,
             "cuda_device": self._arguments.cuda_device,
+            "folder": str(self._folder),
         }
 
     def _is_over(self, path: Path) -> bool:
@@ -347,6 +347,7 @@ class _Comparison:
             path.mkdir(parents=True, exist_ok=True)
             write_atomically(path / REQUEST_NAME, json.dumps(self._requests[path], indent=2))
         self._report()
+        self._identities.save()
         with (
             LiveView(self._trials, waiting, self._folder) as view,
             contextlib.closing(run_trials(waiting, self._arguments.workers, self._arguments.ray)) as ended,

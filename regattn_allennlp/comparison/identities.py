@@ -106,10 +106,10 @@ def why_anew(known: Optional[dict[str, Any]], training: dict[str, Any]) -> str:
     """Why a training that is there is not the one that is wanted, in words."""
     if known is None:
         return "trained anew: nothing says by which data its model was trained"
-    return f"trained anew: {'; '.join(_changes(known['identity'], training))}"
+    return f"trained anew: {changes(known['identity'], training)}"
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def changes(before: dict[str, Any], now: dict[str, Any]) -> str:
     """What differs between two of `Identities.of_training`, in words."""
     found = []
     if before["version"] != now["version"]:
@@ -121,7 +121,7 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             found.append(f"{path} was not there")
         elif before["files"][path] != now["files"][path]:
             found.append(f"{path} has changed")
-    return found
+    return "; ".join(found)
 
 
 def _texts(part: Any) -> Iterator[str]:

@@ -26,8 +26,8 @@ NODE_NAME = ".ray_node"
 # What an outcome holds has changed so many times: one of another format is evaluated anew.
 FORMAT = 4
 
-# What a request says besides what is to be done: for people, and of the machine.
-BESIDES = ("source", "cuda_device")
+# What a request says besides what is to be done: for people, of the machine, and the comparison's folder.
+BESIDES = ("source", "cuda_device", "folder")
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -31,7 +31,7 @@ from allennlp.models.archival import load_archive
 from filelock import FileLock, Timeout
 
 from regattn_allennlp.comparison.evaluation import evaluate, training_curve
-from regattn_allennlp.comparison.identities import why_anew
+from regattn_allennlp.comparison.identities import Identities, changes, why_anew
 from regattn_allennlp.comparison.trial_files import (
     FAILURE_NAME,
     LOCK_NAME,
@@ -99,6 +99,7 @@ def run(folder: Path, request: dict[str, Any], beside_others: bool = False) -> d
         if not (folder / TRAINED_NAME).exists():
             _note_company(folder, beside_others)
             train(request["config"], Path(archive_path), request["include_package"])
+            _check_unchanged(request)
             write_atomically(folder / TRAINED_NAME, "")
     else:
         archive_path = request["archive"]["path"]
@@ -139,6 +140,15 @@ def _forget_other_training(folder: Path, training: dict[str, Any]) -> None:
         (folder / TRAINED_NAME).unlink(missing_ok=True)
         shutil.rmtree(folder / MODEL_NAME)
     write_atomically(folder / TRAINING_NAME, json.dumps({"identity": training, "beside_others": False}))
+
+
+def _check_unchanged(request: dict[str, Any]) -> None:
+    """What a comparison has begun with may be other data by the time that a trial's turn comes."""
+    now = Identities(Path(request["folder"])).of_training(request["config"])
+    if now != request["training"]:
+        raise ConfigurationError(
+            f"{changes(request['training'], now)} while the comparison was at work: the same command trains this anew"
+        )
 
 
 def _note_company(folder: Path, beside_others: bool) -> None:

@@ -9,6 +9,7 @@ from allennlp.common.checks import ConfigurationError
 
 from regattn_allennlp.comparison import trial_process
 from regattn_allennlp.comparison.engine import run_trials
+from regattn_allennlp.comparison.identities import Identities
 from regattn_allennlp.comparison.trial_process import train
 from tests.conftest import PROJECT_ROOT, SMALL
 
@@ -30,6 +31,20 @@ def test_a_training_that_cannot_be_gone_on_with_is_kept(allennlp, tmp_path):
     torch.save(states, state)
     train(config, tmp_path / "model", [])
     assert (tmp_path / "model" / "model.tar.gz").exists()
+
+
+def test_a_training_whose_data_change_meanwhile_is_not_kept(allennlp, tmp_path, monkeypatch):
+    data = tmp_path / "train.jsonl"
+    data.write_text("old")
+    config = {"train_data_path": str(data)}
+    identity = Identities(tmp_path).of_training(config)
+    request = {
+        "config": config, "archive": None, "training": identity, "include_package": [], "folder": str(tmp_path),
+    }  # fmt: skip
+    monkeypatch.setattr(trial_process, "train", lambda *_: data.write_text("new"))
+    with pytest.raises(ConfigurationError, match=r"train.jsonl has changed while the comparison was at work"):
+        trial_process.run(tmp_path, request)
+    assert not (tmp_path / "trained").exists()
 
 
 def test_a_process_that_ends_without_a_word_is_a_failure(tmp_path, monkeypatch):
