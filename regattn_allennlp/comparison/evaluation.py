@@ -154,10 +154,12 @@ def _measure(
 
 def _by_label(vocab: Vocabulary, instance: Instance, probabilities: list[np.ndarray]) -> dict[str, list[float]]:
     """Of few labels, so that they can be kept."""
-    names = vocab.get_index_to_token_vocabulary(instance["label"]._label_namespace) if probabilities else {}
+    if not probabilities:
+        return {}
+    names = vocab.get_index_to_token_vocabulary(instance["label"]._label_namespace)
     if len(names) > MOST_KEPT_LABELS:
         return {}
-    of_items = np.concatenate(probabilities).round(4) if probabilities else np.empty((0, 0))
+    of_items = np.concatenate(probabilities).round(4)
     return {name: of_items[:, index].tolist() for index, name in names.items()}
 
 
