@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from regattn_allennlp.comparison import report as report_module
 from regattn_allennlp.comparison.report import Failure, Run, VariantResults, sweeps, write_report
 from regattn_allennlp.comparison.variants import Variant
+
+
+@pytest.fixture(autouse=True)
+def pictures_of_one_kind(monkeypatch):
+    """Drawing takes most of the time; that there are others, the command's tests see."""
+    monkeypatch.setattr(report_module, "PICTURE_SUFFIXES", (".png",))
+
 
 CORRECT = {
     "softmax": [[True, True, False, True, False, True], [True, True, True, True, False, False]],
