@@ -1,31 +1,38 @@
 import argparse
+import contextlib
 import json
-import re
-from collections.abc import Sequence
+import logging
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Any, Optional
+from typing import Any
 
 from allennlp.commands.subcommand import Subcommand
-from allennlp.common.checks import ConfigurationError
+from allennlp.common.checks import ConfigurationError, check_for_gpu
+from allennlp.common.util import SigTermReceived
 from filelock import FileLock, Timeout
-from tqdm import tqdm
+from rich.console import Console
 
 from regattn_allennlp.commands.help_formatter import HelpFormatter
+from regattn_allennlp.comparison.check import check_trainings
+from regattn_allennlp.comparison.collection import Collection, collect
+from regattn_allennlp.comparison.disagreements import write_disagreements
 from regattn_allennlp.comparison.engine import run_trials
-from regattn_allennlp.comparison.report import Failure, Run, VariantResults, write_report
+from regattn_allennlp.comparison.identities import Identities, why_anew
+from regattn_allennlp.comparison.live_view import LiveView, print_table, what_is_kept
+from regattn_allennlp.comparison.report import main_rows, notes, write_report
 from regattn_allennlp.comparison.robustness import check_attack
 from regattn_allennlp.comparison.trial_files import (
-    FAILURE_NAME,
     FORMAT,
-    LOG_NAME,
     MODEL_NAME,
     REQUEST_NAME,
+    TRAINING_NAME,
+    read_json,
     read_outcome,
     write_atomically,
 )
-from regattn_allennlp.comparison.variants import Variant, make_variants, parse_block
-from regattn_allennlp.predictors.archives import ARCHIVE_NAME, build_dataset_reader, common_task
+from regattn_allennlp.comparison.variants import Trial, Variant, make_variants, parse_block
+from regattn_allennlp.predictors.archives import build_dataset_reader, common_task
 from regattn_allennlp.predictors.entailment import EntailmentPredictor
 
 DESCRIPTION = """\
@@ -61,10 +68,13 @@ Models that are trained already; those whose configs are alike but for the seeds
     allennlp compare-attention output/softmax output/fusedmax/model.tar.gz \\
         --test-data test.jsonl -s output/compare
 
-The results are comparison.md, to read; comparison.csv, a row for each variant; comparison.json, everything; figures.
-Each training has its own folder in DIR/trials, with its log and its archive. A comparison that was interrupted goes on
-where it stopped if the same command is given again; variants may be added, and those that are there are not repeated.
-A training that fails is reported, and the others go on; the command then ends with exit status 1.
+The results are comparison.md, to read; comparison.csv, a row for each variant; comparison.json, everything; figures;
+attention.html, the items on which the variants differ most. They hold all runs in DIR of the same data, also those of
+earlier commands; what the command names comes first. Each training has its own folder in DIR/trials, with its log and
+its archive. A comparison that was interrupted goes on where it stopped if the same command is given again; variants
+may be added, and those that are there are not repeated, unless a file that they are trained on has changed. A mistake
+in a variant is told before the first training; one that fails later is reported, and the others go on; the command
+then ends with exit status 1.
 """
 
 
@@ -127,14 +137,15 @@ class CompareAttention(Subcommand):
             "--workers",
             type=int,
             metavar="N",
-            help="how many trainings run at a time, sharing the cores (default = 1)",
+            help="how many trainings run at a time, sharing the cores; each has a GPU of its own, as far as there are "
+            "GPUs (default = 1, which sees all GPUs)",
         )
         engine.add_argument(
             "--ray",
             metavar="ADDRESS",
-            help="run on a Ray cluster, as many trainings at a time as it has cores; its machines must see DIR and "
-            'the data under the same paths. "auto" is the cluster that this machine belongs to, "local" one that is '
-            "started here",
+            help="run on a Ray cluster, as many trainings at a time as it has cores or, if it has GPUs, GPUs; its "
+            'machines must see DIR and the data under the same paths. "auto" is the cluster that this machine belongs '
+            'to, "local" one that is started here',
         )
         subparser.add_argument(
             "--faithfulness",
@@ -164,6 +175,12 @@ class CompareAttention(Subcommand):
         )
         subparser.add_argument("--batch-size", type=int, default=64, metavar="N", help="items to predict at a time")
         subparser.add_argument(
+            "--cuda-device",
+            type=int,
+            metavar="ID",
+            help="the GPU of the evaluation, -1 for the CPU; by default the run's first GPU, if there is one",
+        )
+        subparser.add_argument(
             "-o", "--overrides", default="", help="change all configs, as in `allennlp train`: a JSON object"
         )
         subparser.add_argument(
@@ -174,11 +191,44 @@ class CompareAttention(Subcommand):
 
 
 def compare_attention(arguments: argparse.Namespace) -> None:
-    least_values = {"seeds": 1, "workers": 1, "batch_size": 1, "faithfulness": 0, "attacked_items": 1}
+    try:
+        with _without_steps():
+            _prepare_and_compare(arguments)
+    except (KeyboardInterrupt, SigTermReceived) as error:
+        print("Stopped before the first run.")
+        raise SystemExit(_status(error)) from None
+
+
+def _status(error: BaseException) -> int:
+    """The exit status of what a signal has ended: Ctrl-C, or SIGTERM."""
+    return 128 + (signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _without_steps() -> Iterator[None]:
+    """AllenNLP tells of each parameter that it reads: the trials' logs have it."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+
+
+def _prepare_and_compare(arguments: argparse.Namespace) -> None:
+    least_values = {
+        "seeds": 1,
+        "workers": 1,
+        "batch_size": 1,
+        "faithfulness": 0,
+        "attacked_items": 1,
+        "cuda_device": -1,
+    }
     for name, least in least_values.items():
         value = getattr(arguments, name)
         if value is not None and value < least:
             raise ConfigurationError(f"--{name.replace('_', '-')} must be {least} or more, but is {value}")
+    _check_devices(arguments)
     folder = Path(arguments.serialization_dir).absolute()
     variants = make_variants(
         arguments.sources,
@@ -204,72 +254,150 @@ def compare_attention(arguments: argparse.Namespace) -> None:
     check_test_data(variants[0].config, test_data)
     if arguments.out_of_domain:
         check_test_data(variants[0].config, arguments.out_of_domain)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            failures = _compare(arguments, variants, test_data, attacks, folder)
-    except Timeout as error:
-        raise ConfigurationError(
-            f"Another comparison is at work in {folder}: wait for it, or choose another -s."
-        ) from error
-    if failures:
-        raise SystemExit(1)
-
-
-def _compare(
-    arguments: argparse.Namespace,
-    variants: Sequence[Variant],
-    test_data: str,
-    attacks: Sequence[dict[str, Any]],
-    folder: Path,
-) -> list[Failure]:
+    identities = Identities(folder)
     evaluation = {
-        "test_data": identify(test_data),
-        "out_of_domain": identify(arguments.out_of_domain) if arguments.out_of_domain else None,
+        "test_data": identities.of_data(test_data),
+        "out_of_domain": identities.of_data(arguments.out_of_domain) if arguments.out_of_domain else None,
         "batch_size": arguments.batch_size,
         "num_faithfulness_items": arguments.faithfulness,
         "attacks": attacks,
         "num_attacked_items": arguments.attacked_items if attacks else 0,
         # A table that was changed is another attack.
-        "synonyms": [identify(attack["synonyms"]) for attack in attacks if attack.get("synonyms")],
+        "synonyms": [identities.of_data(attack["synonyms"]) for attack in attacks if attack.get("synonyms")],
     }
-    requests: dict[Path, dict[str, Any]] = {}
-    # Seed by seed: all variants meet the same conditions on the machine, and a mistake in one shows early.
-    for trial in sorted(
-        (trial for variant in variants for trial in variant.trials), key=lambda trial: trial.seed or 0
-    ):
-        requests[trial.folder] = {
-            "format": FORMAT,
-            "config": trial.config,
-            "archive": trial.archive and identify(trial.archive),
-            **evaluation,
-            "include_package": arguments.include_package,
-        }
-    waiting = []
-    for trial_folder, request in requests.items():
-        if read_outcome(trial_folder, request) is None:
-            trial_folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(trial_folder / REQUEST_NAME, json.dumps(request, indent=2))
-            waiting.append(trial_folder)
+    comparison = _Comparison(arguments, variants, evaluation, folder, identities)
+    comparison.check()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            is_whole = comparison.run()
+    except Timeout as error:
+        raise ConfigurationError(
+            f"Another comparison is at work in {folder}: wait for it, or choose another -s."
+        ) from error
+    except (KeyboardInterrupt, SigTermReceived) as error:
+        print(f"Stopped: {comparison.kept()}. The same command goes on.")
+        raise SystemExit(_status(error)) from None
+    if not is_whole:
+        raise SystemExit(1)
 
-    def report() -> list[Failure]:
-        results, failures = collect(variants, requests, folder)
-        write_report(
-            folder, test_data, results, failures, arguments.out_of_domain, attacks, evaluation["num_attacked_items"]
+
+def _check_devices(arguments: argparse.Namespace) -> None:
+    if arguments.cuda_device is None:
+        return
+    if arguments.cuda_device > 0 and (arguments.ray or (arguments.workers or 1) > 1):
+        raise ConfigurationError(
+            f"--cuda-device is {arguments.cuda_device}, but with several --workers, or on Ray, each run sees one GPU, "
+            "its own: write 0 for that, or -1 for the CPU."
         )
-        return failures
+    if not arguments.ray:  # whose machines are others
+        check_for_gpu(arguments.cuda_device)
 
-    failures = report()
-    with tqdm(total=len(requests), initial=len(requests) - len(waiting), desc="runs", smoothing=0) as progress:
-        for trial_folder in run_trials(waiting, arguments.workers, arguments.ray):
-            failure = trial_folder / FAILURE_NAME
-            if failure.exists():
-                progress.write(f"{trial_folder.relative_to(folder)} failed: {failure.read_text(encoding='utf-8')}")
-            progress.update()
-            failures = report()
-    print((folder / "comparison.md").read_text(encoding="utf-8"))
-    print(f"Written to {folder}: comparison.md, comparison.csv, comparison.json")
-    return failures
+
+class _Comparison:
+    """What a command compares, and what there is of it in the folder."""
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        variants: Sequence[Variant],
+        evaluation: dict[str, Any],
+        folder: Path,
+        identities: Identities,
+    ) -> None:
+        self._arguments = arguments
+        self._variants = variants
+        self._evaluation = evaluation
+        self._folder = folder
+        self._identities = identities
+        # Seed by seed: all variants meet the same conditions on the machine, and a mistake in one shows early.
+        trials = sorted((trial for variant in variants for trial in variant.trials), key=lambda trial: trial.seed or 0)
+        self._trials: Mapping[Path, Trial] = {trial.folder: trial for trial in trials}
+        sources = {trial.folder: variant.source for variant in variants for trial in variant.trials}
+        self._requests = {path: self._request(trial, sources[path]) for path, trial in self._trials.items()}
+
+    def _request(self, trial: Trial, source: str) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "source": source,
+            "config": trial.config,
+            "archive": trial.archive and self._identities.of_archive(trial.archive),
+            # What is trained already does not care what it was trained on.
+            "training": None if trial.archive else self._identities.of_training(trial.config),
+            "training_data": [] if trial.archive else self._identities.of_training_data(trial.config),
+            **self._evaluation,
+            "include_package": self._arguments.include_package,
+            "cuda_device": self._arguments.cuda_device,
+            "folder": str(self._folder),
+        }
+
+    def _is_over(self, path: Path) -> bool:
+        return read_outcome(path, self._requests[path]) is not None
+
+    def check(self) -> None:
+        """Finds mistakes in those variants of which something is to be trained."""
+        check_trainings(
+            [
+                variant
+                for variant in self._variants
+                if not variant.trials[0].archive and not all(self._is_over(trial.folder) for trial in variant.trials)
+            ]
+        )
+
+    def run(self) -> bool:
+        """Runs what is not over, writes the results, and returns whether nothing failed."""
+        waiting = [path for path in self._trials if not self._is_over(path)]
+        self._say_what_is_trained_anew(waiting)
+        for path in waiting:
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(path / REQUEST_NAME, json.dumps(self._requests[path], indent=2))
+        self._report()
+        self._identities.save()
+        with (
+            LiveView(self._trials, waiting, self._folder) as view,
+            contextlib.closing(run_trials(waiting, self._arguments.workers, self._arguments.ray)) as ended,
+        ):
+            for path in ended:
+                view.over(path)
+                self._report()
+        collection, report = self._report()
+        why_no_page = write_disagreements(self._folder, self._evaluation["test_data"]["path"], collection.results)
+        console = Console()
+        if console.is_terminal and report["variants"]:
+            print_table(main_rows(report), console)
+            print(*notes(report["variants"]), sep="\n")
+        else:
+            print((self._folder / "comparison.md").read_text(encoding="utf-8"))
+        page = f"; no attention.html: {why_no_page}" if why_no_page else ", attention.html"
+        print(f"Written to {self._folder}: comparison.md, comparison.csv, comparison.json{page}")
+        return not collection.failures
+
+    def kept(self) -> str:
+        """What an interruption leaves, in words."""
+        return f"{what_is_kept(self._trials, self._is_over)}, in {self._folder}"
+
+    def _report(self) -> tuple[Collection, dict[str, Any]]:
+        collection = collect(self._variants, self._requests, self._evaluation, self._folder, self._identities)
+        report = write_report(
+            self._folder,
+            self._evaluation["test_data"]["path"],
+            collection.results,
+            collection.failures,
+            self._arguments.out_of_domain,
+            self._evaluation["attacks"],
+            self._evaluation["num_attacked_items"],
+            collection.left_out,
+        )
+        return collection, report
+
+    def _say_what_is_trained_anew(self, waiting: Sequence[Path]) -> None:
+        names: dict[str, list[str]] = {}
+        for path in waiting:
+            known, training = read_json(path / TRAINING_NAME), self._requests[path]["training"]
+            if (path / MODEL_NAME).exists() and (known is None or known["identity"] != training):
+                names.setdefault(why_anew(known, training), []).append(path.relative_to(self._folder).as_posix())
+        for why, paths in names.items():
+            print(f"{len(paths)} {'run is' if len(paths) == 1 else 'runs are'} {why}")
 
 
 def parse_attacks(arguments: Sequence[str]) -> list[dict[str, Any]]:
@@ -300,45 +428,3 @@ def check_test_data(config: dict[str, Any], test_data: str) -> None:
     """Reads the first item: a mistake must not show after the training alone."""
     if next(iter(build_dataset_reader(config).read(test_data)), None) is None:
         raise ConfigurationError(f"{test_data} has no items to evaluate on")
-
-
-def identify(path: str) -> dict[str, Any]:
-    """The path of an archive or of data, and what tells that the file there has changed."""
-    file = Path(re.sub(r"\[[^\[\]]*\]$", "", path))  # without a slice
-    if file.is_dir():
-        file /= ARCHIVE_NAME
-    if not file.is_file():
-        return {"path": path}
-    status = file.stat()
-    return {"path": path, "size": status.st_size, "modified": status.st_mtime_ns}
-
-
-def collect(
-    variants: Sequence[Variant], requests: dict[Path, dict[str, Any]], folder: Path
-) -> tuple[list[VariantResults], list[Failure]]:
-    """What has come of the trials so far; their folders are given as seen from the comparison's `folder`."""
-    results, failures = [], []
-    for variant in variants:
-        runs = []
-        for trial in variant.trials:
-            outcome = read_outcome(trial.folder, requests[trial.folder])
-            failure = trial.folder / FAILURE_NAME
-            if outcome is not None:
-                model = trial.archive or str((trial.folder / MODEL_NAME).relative_to(folder))
-                runs.append(_run(trial.seed, model, outcome))
-            elif failure.exists():
-                error = failure.read_text(encoding="utf-8")
-                failures.append(
-                    Failure(variant.name, trial.seed, error, str((trial.folder / LOG_NAME).relative_to(folder)))
-                )
-        results.append(VariantResults(variant, runs))
-    return results, failures
-
-
-def _run(seed: Optional[int], model: str, outcome: dict[str, Any]) -> Run:
-    metrics = dict(outcome["metrics"])
-    if outcome["curve"]:
-        # The median: the first epoch may have to compile.
-        metrics["seconds_per_epoch"] = median(epoch["seconds"] for epoch in outcome["curve"])
-    names = ("curve", "compared_metrics", "attention_directions", "item_scores", "items")
-    return Run(seed, model, metrics, **{name: outcome[name] for name in names})

@@ -2,18 +2,29 @@
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Optional
 
+import torch
 from allennlp.common.checks import ConfigurationError
 
-from regattn_allennlp.comparison.trial_files import FAILURE_NAME, LOG_NAME, NODE_NAME, OUTCOME_NAME, write_atomically
+from regattn_allennlp.comparison.trial_files import (
+    FAILURE_NAME,
+    LOG_NAME,
+    NODE_NAME,
+    OUTCOME_NAME,
+    RUNNING_NAME,
+    write_atomically,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -23,41 +34,105 @@ SECONDS_BETWEEN_LOOKS = 10
 
 def run_trials(
     folders: Sequence[Path], num_workers: Optional[int] = None, ray_address: Optional[str] = None
-) -> Iterator[Path]:
+) -> Generator[Path, None, None]:
     """
     Runs the trials whose `request.json` lies in the folders, and yields each folder when its trial is over, whether
-    it has an outcome then or failed.
+    it has an outcome then or failed. Closing the iterator ends the trials that run.
 
     # Parameters
 
     num_workers : `int`, optional
-        How many trials run at a time on this machine, by default one. On Ray it is as many as the cluster has cores.
+        How many trials run at a time on this machine, by default one. Several have a GPU each, as far as there are
+        GPUs, and share them if there are less. On Ray it is as many as the cluster has cores or, if it has GPUs, GPUs.
     ray_address : `str`, optional
         Of a Ray cluster whose machines all see the folders under the same path; "local" starts one here. The trials
         of a machine that dies go on with the others.
     """
     if not folders:
         return
+    for folder in folders:
+        (folder / RUNNING_NAME).unlink(missing_ok=True)  # of one that was killed
     if ray_address is not None:
         yield from _run_on_ray(folders, ray_address)
         return
-    num_workers = num_workers or 1
+    num_workers = min(num_workers or 1, len(folders))
     num_threads = max(1, (os.cpu_count() or 1) // num_workers)
-    tasks = [(str(folder), num_threads, os.getcwd()) for folder in folders]
+    # A single worker's trial may have all the GPUs, for distributed training.
+    gpus = visible_gpus() if num_workers > 1 else []
+    shares: SimpleQueue[Optional[str]] = SimpleQueue()
+    for worker in range(num_workers):
+        shares.put(gpus[worker % len(gpus)] if gpus else None)
+    running = _Running()
+
+    def run(folder: Path) -> Path:
+        gpu = shares.get()
+        try:
+            variables = {"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {}
+            variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(num_threads))
+            return Path(run_trial(str(folder), os.getcwd(), variables, num_workers > 1, running))
+        finally:
+            shares.put(gpu)
+
     with ThreadPool(num_workers) as pool:
-        yield from map(Path, pool.imap_unordered(run_trial, tasks))
+        try:
+            yield from pool.imap_unordered(run, folders)
+        finally:
+            running.stop()
+            pool.close()
+            pool.join()
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+    number = torch.cuda.device_count()
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return given.split(",")[:number] if given else [str(index) for index in range(number)]
+
+
+class _Running:
+    """The processes of this machine's trials, to end them."""
+
+    def __init__(self) -> None:
+        self.is_stopped = False
+        self._processes: set[subprocess.Popen] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def holding(self, process: subprocess.Popen) -> Iterator[None]:
+        with self._lock:
+            self._processes.add(process)
+            if self.is_stopped:
+                _end(process)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._processes.remove(process)
+
+    def stop(self) -> None:
+        with self._lock:
+            self.is_stopped = True
+            for process in self._processes:
+                _end(process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    # A trial is the first of a group of its own, with the processes that it has started.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
 
 
 def _run_on_ray(folders: Sequence[Path], address: str) -> Iterator[Path]:
     with _ray_cluster(address) as ray:
         # What becomes of a trial whose machine dies is decided below, not by Ray: that would try again for ever what
         # needs more memory than there is.
-        run = ray.remote(_run_trial_on_ray).options(num_cpus=1, max_retries=0)
+        num_gpus = 1 if ray.cluster_resources().get("GPU") else 0
+        run = ray.remote(_run_trial_on_ray).options(num_cpus=1, num_gpus=num_gpus, max_retries=0)
 
         def start(folder: Path) -> Any:
             (folder / NODE_NAME).unlink(missing_ok=True)
-            # Ray tells its processes how many threads are theirs.
-            return run.remote((str(folder), None, os.getcwd()))
+            # Ray tells its processes how many threads and which GPU are theirs.
+            return run.remote(str(folder), os.getcwd())
 
         running = {start(folder): folder for folder in folders}
         while running:
@@ -89,11 +164,11 @@ def _run_on_ray(folders: Sequence[Path], address: str) -> Iterator[Path]:
                     yield folder
 
 
-def _run_trial_on_ray(task: tuple[str, Optional[int], str]) -> str:
+def _run_trial_on_ray(folder: str, working_directory: str) -> str:
     import ray
 
-    write_atomically(Path(task[0], NODE_NAME), ray.get_runtime_context().get_node_id())
-    return run_trial(task)
+    write_atomically(Path(folder, NODE_NAME), ray.get_runtime_context().get_node_id())
+    return run_trial(folder, working_directory, {}, beside_others=True)
 
 
 @contextmanager
@@ -131,26 +206,49 @@ def _has_token() -> bool:
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or path.exists()
 
 
-def run_trial(task: tuple[str, Optional[int], str]) -> str:
-    """Runs the trial of a folder in a process of its own, in a working directory, and returns the folder."""
-    folder, num_threads, working_directory = task
+def run_trial(
+    folder: str,
+    working_directory: str,
+    variables: dict[str, str],
+    beside_others: bool,
+    running: Optional[_Running] = None,
+) -> str:
+    """
+    Runs the trial of a folder in a process of its own, in a working directory and with more environment variables, and
+    returns the folder.
+    """
+    if running is not None and running.is_stopped:
+        return folder
+    running = running or _Running()
     path = Path(folder)
     for name in (OUTCOME_NAME, FAILURE_NAME):
         (path / name).unlink(missing_ok=True)
-    environment = dict(os.environ)
-    if num_threads is not None:
-        environment.setdefault("OMP_NUM_THREADS", str(num_threads))
+    (path / RUNNING_NAME).touch()
+    command = [sys.executable, "-m", "regattn_allennlp.comparison.trial_process", folder]
     with open(path / LOG_NAME, "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "regattn_allennlp.comparison.trial_process", folder],
+            [*command, "--beside-others"] if beside_others else command,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=working_directory,
-            env=environment,
+            env={**os.environ, **variables},
+            start_new_session=True,  # Ctrl-C is for the comparison, which ends its trials
         )
-        status = process.wait()
-    if not (path / OUTCOME_NAME).exists() and not (path / FAILURE_NAME).exists():
-        reason = f"by signal {-status}" if status < 0 else f"with exit status {status}"
-        write_atomically(path / FAILURE_NAME, f"its process ended {reason}, without saying why")
+        with running.holding(process):
+            status = process.wait()
+    (path / RUNNING_NAME).unlink()
+    if not (path / OUTCOME_NAME).exists() and not (path / FAILURE_NAME).exists() and not running.is_stopped:
+        write_atomically(path / FAILURE_NAME, _reason(status))
     return folder
+
+
+def _reason(status: int) -> str:
+    """What is known of a process that ended without saying why."""
+    if status == -signal.SIGKILL:
+        return (
+            "killed by signal 9: as a rule, the machine had no memory left. Try fewer trainings at a time, or smaller "
+            "batches"
+        )
+    ended = f"by signal {-status}" if status < 0 else f"with exit status {status}"
+    return f"its process ended {ended}, without saying why"

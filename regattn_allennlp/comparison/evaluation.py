@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import sanitize
-from allennlp.data import DatasetReader, Instance
+from allennlp.data import DatasetReader, Instance, Vocabulary
 from allennlp.data.data_loaders import SimpleDataLoader
-from allennlp.data.fields import TextField
+from allennlp.data.fields import LabelField, TextField
+from allennlp.data.token_indexers import SingleIdTokenIndexer
 from allennlp.models import Model
 from allennlp.nn.util import move_to_device
 from tqdm import tqdm
@@ -27,6 +28,9 @@ from regattn_allennlp.models import AttentionModel
 
 # What is measured of the labels' probabilities.
 PROBABILITY_METRICS = ("negative_log_likelihood", "expected_calibration_error", "pavpu")
+
+# The probabilities of this many labels are kept for each item.
+MOST_KEPT_LABELS = 20
 
 # Begins the names of what is measured on the second data.
 OUT_OF_DOMAIN = "out_of_domain_"
@@ -67,7 +71,8 @@ def evaluate(
         model is compared by and these, as "out_of_domain_accuracy" and so on; and what `faithfulness` and
         `robustness` give. "compared_metrics" and "attention_directions": the model's. "item_scores": a number for
         each item, of the first of "compared_metrics". "items": the same for the same items in the same order, with
-        the same that is right, scored by the same metric.
+        the same that is right, scored by the same metric. "item_facts": lists of an entry for each item, see
+        `item_facts`. "item_probabilities": of a model of few labels, each label's list of probabilities.
 
     # Raises
 
@@ -78,9 +83,9 @@ def evaluate(
     if not isinstance(model, AttentionModel):
         raise ConfigurationError(f"{type(model).__name__} is no AttentionModel: it does not say what is compared.")
     instances = _read(model, reader, test_data)
-    metrics, scores = _measure(model, instances, test_data, batch_size)
+    metrics, scores, probabilities = _measure(model, instances, test_data, batch_size)
     if out_of_domain is not None:
-        others, _ = _measure(model, _read(model, reader, out_of_domain), out_of_domain, batch_size)
+        others, _, _ = _measure(model, _read(model, reader, out_of_domain), out_of_domain, batch_size)
         kept = [name for name in (*model.compared_metrics, "loss", *PROBABILITY_METRICS) if name in others]
         metrics.update({f"{OUT_OF_DOMAIN}{name}": others[name] for name in kept})
     if num_faithfulness_items:
@@ -93,6 +98,8 @@ def evaluate(
         "attention_directions": list(model.attention_directions),
         "item_scores": scores,
         "items": _digest(instances, model.compared_metrics[0]),
+        "item_facts": item_facts(instances, model.vocab),
+        "item_probabilities": probabilities,
     }
 
 
@@ -104,8 +111,8 @@ def _read(model: Model, reader: DatasetReader, path: str) -> list[Instance]:
 
 def _measure(
     model: AttentionModel, instances: list[Instance], test_data: str, batch_size: int
-) -> tuple[dict[str, float], list[float]]:
-    """The metrics that need the items as they are alone, and the items' scores."""
+) -> tuple[dict[str, float], list[float], dict[str, list[float]]]:
+    """The metrics that need the items as they are alone, the items' scores, and the probabilities of each label."""
     loader = SimpleDataLoader(instances, batch_size, vocab=model.vocab)
     device = next(model.parameters()).device
     model.eval()
@@ -142,7 +149,47 @@ def _measure(
             pavpu(of_items, right),
         )
         metrics.update(zip(PROBABILITY_METRICS, values, strict=True))
-    return metrics, scores
+    return metrics, scores, _by_label(model.vocab, instances[0], probabilities)
+
+
+def _by_label(vocab: Vocabulary, instance: Instance, probabilities: list[np.ndarray]) -> dict[str, list[float]]:
+    """Of few labels, so that they can be kept."""
+    if not probabilities:
+        return {}
+    names = vocab.get_index_to_token_vocabulary(instance["label"]._label_namespace)
+    if len(names) > MOST_KEPT_LABELS:
+        return {}
+    of_items = np.concatenate(probabilities).round(4)
+    return {name: of_items[:, index].tolist() for index, name in names.items()}
+
+
+def item_facts(instances: Sequence[Instance], vocab: Vocabulary) -> dict[str, list[Any]]:
+    """
+    # Returns
+
+    `Dict[str, List[Any]]`
+        For each item "label", its name, or `None`; "length", in tokens, of the longest of its texts, 0 without any;
+        "has_unknown", whether a token is not in the vocabulary, or `None` where that cannot be told, as of pieces of
+        words.
+    """
+    facts: dict[str, list[Any]] = {"label": [], "length": [], "has_unknown": []}
+    for instance in instances:
+        fields = instance.fields.values()
+        texts = [field for field in fields if isinstance(field, TextField)]
+        labels = [field.label for field in fields if isinstance(field, LabelField) and isinstance(field.label, str)]
+        unknown = [_has_unknown(text, vocab) for text in texts]
+        facts["label"].append(labels[0] if len(labels) == 1 else None)
+        facts["length"].append(max((len(text.tokens) for text in texts), default=0))
+        facts["has_unknown"].append(any(unknown) if unknown and None not in unknown else None)
+    return facts
+
+
+def _has_unknown(text: TextField, vocab: Vocabulary) -> Optional[bool]:
+    indexer: Any = next(iter((text._token_indexers or {}).values()), None)
+    if type(indexer) is not SingleIdTokenIndexer or indexer.namespace is None:
+        return None
+    unknown = vocab.get_token_to_index_vocabulary(indexer.namespace).get(vocab._oov_token)
+    return None if unknown is None else unknown in indexer.tokens_to_indices(text.tokens, vocab)["tokens"]
 
 
 def _log_probabilities(output: dict[str, Any]) -> np.ndarray:

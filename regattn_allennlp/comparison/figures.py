@@ -1,6 +1,7 @@
 """The figures of a comparison of attentions."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from statistics import fmean, stdev
@@ -18,6 +19,8 @@ DASHES = ("solid", "dashed", "dotted", "dashdot")
 
 LEGEND: dict[str, Any] = {"loc": "outside right upper", "fontsize": "small"}
 DOTS_PER_INCH = 150
+# Of a line of a legend: half the width of a figure.
+MOST_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class VariantFigures:
     What the figures show of one variant: its trained models, one a seed.
 
     name : `str`
+        Of one line or several: see `wrapped`.
     scores : `List[float]`
         Of each seed: its accuracy, its BLEU.
     zeros : `List[float]`
@@ -41,6 +45,11 @@ class VariantFigures:
     curves: list[list[dict[str, Any]]]
 
 
+def wrapped(name: str) -> str:
+    """A variant's name in lines that leave room for the panels."""
+    return textwrap.fill(name, MOST_CHARACTERS, break_on_hyphens=False)
+
+
 def draw_scores(variants: Sequence[VariantFigures], metric: str, path: str | PathLike) -> Figure:
     """
     Draws each variant's scores, of a metric of that name: a dot for each seed, and their mean with the standard
@@ -48,7 +57,8 @@ def draw_scores(variants: Sequence[VariantFigures], metric: str, path: str | Pat
     suffix.
     """
     # One line a variant, under each other: there the names may be long.
-    figure = _figure(7, 1.2 + 0.4 * len(variants))
+    most_lines = max(variant.name.count("\n") + 1 for variant in variants)
+    figure = _figure(7, 1.2 + max(0.4, 0.2 * most_lines) * len(variants))
     axes = figure.subplots()
     for index, variant in enumerate(variants):
         style = _style(index)
@@ -67,7 +77,7 @@ def draw_scores_against_sparsity(variants: Sequence[VariantFigures], metric: str
     Draws the scores over the fraction of attention weights that are 0: means, with the standard deviations over the
     seeds in both directions.
     """
-    figure, (axes,) = _with_legend(len(variants), panels=1)
+    figure, (axes,) = _with_legend([variant.name for variant in variants], panels=1)
     points = [
         axes.errorbar(
             fmean(variant.zeros),
@@ -100,7 +110,7 @@ def draw_training_curves(variants: Sequence[VariantFigures], metric: str, path: 
     """
     if not any(variant.curves for variant in variants):
         return None
-    figure, panels = _with_legend(len(variants), panels=2)
+    figure, panels = _with_legend([variant.name for variant in variants], panels=2)
     for axes, key, label in zip(
         panels, (f"validation_{metric}", "training_loss"), (f"validation {metric}", "training loss"), strict=True
     ):
@@ -111,6 +121,39 @@ def draw_training_curves(variants: Sequence[VariantFigures], metric: str, path: 
         axes.grid(alpha=0.3)
     panels[-1].set_xlabel("epoch")
     panels[-1].locator_params(axis="x", integer=True)
+    figure.legend(*panels[0].get_legend_handles_labels(), **LEGEND)
+    return _save(figure, path)
+
+
+def draw_sweep(
+    lines: Mapping[str, Sequence[tuple[float, VariantFigures]]], number: str, metric: str, path: str | PathLike
+) -> Figure:
+    """
+    Draws the scores and the fraction of weights that are 0 over a number of the attention, such as lam: a line for the
+    points of each name, means with the standard deviations over the seeds.
+    """
+    figure, panels = _with_legend([*lines], panels=2)
+    values = sorted({value for points in lines.values() for value, _ in points})
+    for index, (name, points) in enumerate(lines.items()):
+        for axes, numbers in zip(
+            panels, ([point.scores for _, point in points], [point.zeros for _, point in points]), strict=True
+        ):
+            axes.errorbar(
+                [value for value, _ in points],
+                [fmean(of_seeds) for of_seeds in numbers],
+                yerr=[_deviation(of_seeds) or 0 for of_seeds in numbers],
+                capsize=3,
+                label=name,
+                **_style(index),
+            )
+    for axes, label in zip(panels, (metric, "fraction of weights that are 0"), strict=True):
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    if values[0] > 0 and values[-1] >= 10 * values[0]:
+        panels[-1].set_xscale("log")
+        panels[-1].minorticks_off()
+    panels[-1].set_xticks(values, [f"{value:g}" for value in values])
+    panels[-1].set_xlabel(number)
     figure.legend(*panels[0].get_legend_handles_labels(), **LEGEND)
     return _save(figure, path)
 
@@ -128,9 +171,10 @@ def _draw_curves(axes: Axes, variant: VariantFigures, key: str, style: dict[str,
     )  # fmt: skip
 
 
-def _with_legend(num_variants: int, panels: int) -> tuple[Figure, list[Axes]]:
-    """A figure with panels under each other that is high enough for a legend of all variants at its side."""
-    figure = _figure(8.5, max(2.8 * panels + 1.2, 0.4 + 0.25 * num_variants))
+def _with_legend(names: Sequence[str], panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure with panels under each other that is high enough for a legend of all names at its side."""
+    num_lines = sum(name.count("\n") + 1 for name in names)
+    figure = _figure(8.5, max(2.8 * panels + 1.2, 0.4 + 0.25 * num_lines))
     return figure, list(figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0])
 
 

@@ -45,8 +45,8 @@ class Trial:
         `None` for an archive whose config does not tell.
     folder : `Path`
         Where all of it is kept, of its own.
-    config : `dict`, optional
-        What to train.
+    config : `dict`
+        What to train, or what the archive was trained by.
     archive : `str`, optional
         What is trained already.
     """
@@ -54,7 +54,7 @@ class Trial:
     variant: str
     seed: Optional[int]
     folder: Path
-    config: Optional[dict[str, Any]] = None
+    config: dict[str, Any]
     archive: Optional[str] = None
 
 
@@ -218,7 +218,7 @@ def make_variants(
         if os.path.isdir(source) or source.endswith(".tar.gz"):
             config = read_config(source)
             _check_attention(source, config)
-            archives.setdefault(_without_seeds(config), []).append((source, config))
+            archives.setdefault(without_seeds(config), []).append((source, config))
         else:
             config = _read_config(source, overrides)
             if given["latent_alignment"]:
@@ -235,10 +235,11 @@ def make_variants(
     if overrides and not configs:
         raise ConfigurationError("--overrides change what is trained; the archives are trained already.")
 
-    names = _distinct_names([*configs, *(runs[0] for runs in archives.values())])
+    names = distinct_names([*configs, *(runs[0] for runs in archives.values())])
     variants = []
     for name, (source, config) in zip(names, configs, strict=False):
-        own_folder = folder / "trials" / _folder_name(name, _without_seeds(config))
+        # By what is trained alone, whatever it is compared with.
+        own_folder = folder / "trials" / _folder_name(variant_name(config["model"]), without_seeds(config))
         trials = [
             Trial(name, seed, own_folder / f"seed{seed}", config={**config, **dict.fromkeys(SEED_KEYS, seed)})
             for seed in seeds
@@ -248,8 +249,8 @@ def make_variants(
         trials = []
         for path, config in runs:
             absolute = path if "://" in path else os.path.abspath(path)
-            own_folder = folder / "trials" / _folder_name(name, absolute)
-            trials.append(Trial(name, config.get(SEED_KEYS[0]), own_folder, archive=absolute))
+            own_folder = folder / "trials" / _folder_name(variant_name(config["model"]), absolute)
+            trials.append(Trial(name, config.get(SEED_KEYS[0]), own_folder, config, archive=absolute))
         variants.append(Variant(name, *runs[0], trials))
 
     seen = set()
@@ -311,18 +312,40 @@ def _replaced(model: dict[str, Any], replacement: dict[str, Any]) -> dict[str, A
     return {**model, **own}
 
 
-def _without_seeds(config: dict[str, Any]) -> str:
+def without_seeds(config: dict[str, Any]) -> str:
     """The same text for the same config, whatever its seeds."""
     return json.dumps({key: value for key, value in config.items() if key not in SEED_KEYS}, sort_keys=True)
 
 
-def _distinct_names(configs: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
-    """See `variant_name`; where that is not enough to tell two variants apart, the source's as well."""
+def distinct_names(configs: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+    """
+    See `variant_name`. Where that is not enough to tell configs apart, the sources follow, if they do: "softmax
+    (a.jsonnet)"; or else what the configs differ in: "softmax (trainer.num_epochs=2)".
+    """
     names = [variant_name(config["model"]) for _, config in configs]
-    return [
-        name if names.count(name) == 1 else f"{name} ({source})"
-        for name, (source, _) in zip(names, configs, strict=True)
-    ]
+    distinct = list(names)
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = [index for index, other in enumerate(names) if other == name]
+        sources = [configs[index][0] for index in alike]
+        flat = [flattened({**configs[index][1], **dict.fromkeys(SEED_KEYS)}) for index in alike]
+        keys = [key for key in dict.fromkeys(itertools.chain(*flat)) if len({one.get(key) for one in flat}) > 1]
+        for index, source, values in zip(alike, sources, flat, strict=True):
+            what = source
+            if len(set(sources)) < len(sources):
+                what = ", ".join(f"{key}={values.get(key, 'none')}" for key in keys) or source
+            distinct[index] = f"{name} ({what})"
+    return distinct
+
+
+def flattened(part: Any, prefix: str = "") -> dict[str, str]:
+    """The values of a config, as JSON, by their paths: {"trainer.num_epochs": "2"}."""
+    if not isinstance(part, dict):
+        return {prefix: json.dumps(part)}
+    return {
+        path: value
+        for key, inner in part.items()
+        for path, value in flattened(inner, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
 
 
 def _folder_name(name: str, content: str) -> str:

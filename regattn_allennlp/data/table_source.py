@@ -409,7 +409,10 @@ SUFFIXES = [".jsonl", ".json", *TABLE_ROWS, ".parquet"]
 
 def _columns_among(existing: Sequence[str], wanted: _Wanted, needs_gold: bool) -> tuple[str, ...] | None:
     without_gold = None
-    for layout in wanted.kind.layouts:
+    layouts = wanted.kind.layouts
+    # After these as they are, the texts of one with the gold answers of another.
+    mixed = [(*texts[:-1], gold[-1]) for texts in layouts for gold in layouts]
+    for layout in [*layouts, *mixed]:
         columns = tuple(column or known for column, known in zip(wanted.columns, layout, strict=True))
         if set(columns) <= set(existing):
             return columns

@@ -2,10 +2,13 @@
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +17,13 @@ from allennlp.common.checks import ConfigurationError
 from filelock import FileLock
 
 from tests.conftest import PROJECT_ROOT, SMALL, environment
+from tests.two_machines import wait_for
 
 CONFIG = PROJECT_ROOT / "training_configs" / "sample" / "softmax.jsonnet"
-INCLUDE = ("--include-package", "regattn_allennlp")
+INCLUDE = ("--include-package", "regattn_allennlp", "--include-package", "tests.commands.failing_attention")
 NUM_EPOCHS = 30
 FUSEDMAX = '{"type": "fusedmax", "lam": 0.1}'
-# Fails in the training: the dimensions are not those of the vectors.
-MISFIT = '{"type": "softmax", "similarity": {"type": "bilinear", "matrix_1_dim": 3, "matrix_2_dim": 3}}'
+FAILING = "fails_with_seed_2"
 
 
 def command(folder: Path, *attentions: str, seeds: int = 2) -> list:
@@ -41,24 +44,46 @@ def written(folder: Path) -> dict[Path, int]:
 
 @pytest.fixture(scope="module")
 def compared(allennlp, tmp_path_factory) -> Path:
-    """A comparison of which one variant failed."""
+    """A comparison of which one run failed."""
     folder = tmp_path_factory.mktemp("comparison") / "deep" / "down"
     with pytest.raises(SystemExit) as ended:
-        allennlp(*command(folder, FUSEDMAX, MISFIT), "--workers", 2)
+        allennlp(*command(folder, FUSEDMAX, FAILING), "--workers", 2)
     assert ended.value.code == 1
     return folder
 
 
-def test_a_failing_variant_is_reported_and_the_others_are_compared(compared):
+def test_a_failing_run_is_reported_and_the_others_are_compared(compared):
     report = comparison(compared)
-    assert [(variant["name"], len(variant["runs"])) for variant in report["variants"]] == [("fusedmax lam=0.1", 2)]
-    assert [failure["seed"] for failure in report["failures"]] == [1, 2]
-    for failure in report["failures"]:
-        assert "Expected size" in failure["error"] and "Traceback" in (compared / failure["log"]).read_text()
+    assert [(variant["name"], len(variant["runs"])) for variant in report["variants"]] == [
+        ("fusedmax lam=0.1", 2), (FAILING, 1),
+    ]  # fmt: skip
+    (failure,) = report["failures"]
+    assert failure["seed"] == 2
+    assert "no luck" in failure["error"] and "Traceback" in (compared / failure["log"]).read_text()
+    assert f"| {FAILING} | 1 † |" in (compared / "comparison.md").read_text()
+    assert all(run["beside_others"] for variant in report["variants"] for run in variant["runs"])
     with open(compared / "comparison.csv", newline="") as file:
-        assert [row["variant"] for row in csv.DictReader(file)] == ["fusedmax lam=0.1"]
-    for picture in ("accuracy.png", "accuracy_against_sparsity.png", "training_curves.png"):
+        assert [row["variant"] for row in csv.DictReader(file)] == ["fusedmax lam=0.1", FAILING]
+    for picture in ("accuracy.png", "accuracy.svg", "accuracy_against_sparsity.pdf", "training_curves.png"):
         assert (compared / picture).exists()
+
+
+def test_the_page_begins_with_the_items_on_which_the_variants_differ_most(compared):
+    page = (compared / "attention.html").read_text()
+    shown = json.loads(re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+    outcomes = [
+        json.loads(next(compared.glob(f"trials/{name}*/seed1/outcome.json")).read_text())
+        for name in ("fusedmax", FAILING)
+    ]
+    first, second = (
+        np.array([of_item for _, of_item in sorted(outcome["item_probabilities"].items())]) for outcome in outcomes
+    )
+    distances = abs(first - second).sum(axis=0)
+    most = [outcomes[0]["item_facts"]["label"][index] for index in np.argsort(-distances, kind="stable")]
+    assert [example["gold"] for example in shown["examples"]] == most
+    labels = sorted(outcomes[0]["item_probabilities"])
+    predicted = [labels[label] for label in first[:, np.argsort(-distances, kind="stable")].argmax(axis=0)]
+    assert [example["predictions"][0]["text"] for example in shown["examples"]] == predicted
 
 
 def test_the_numbers_are_those_of_allennlp_evaluate(allennlp, compared, tmp_path):
@@ -84,6 +109,7 @@ def test_the_same_command_repeats_nothing(allennlp, compared, capsys):
     numbers = comparison(compared)["variants"]
     allennlp(*command(compared, FUSEDMAX))
     assert written(compared) == before
+    # Those that are not named too.
     assert comparison(compared)["variants"] == numbers
     assert "| fusedmax lam=0.1 | 2 |" in capsys.readouterr().out
 
@@ -101,9 +127,9 @@ def test_archives_and_ray_give_the_numbers_of_the_trainings(allennlp, compared, 
     assert (tmp_path / "out" / "training_curves.png").exists()
 
 
-def test_an_interrupted_comparison_goes_on_where_it_stopped(allennlp, tmp_path):
+def test_an_interrupted_comparison_goes_on_where_it_stopped(allennlp, tmp_path, capsys):
     folder = tmp_path / "out"
-    num_epochs = 12
+    num_epochs = 16
     config = PROJECT_ROOT / "training_configs" / "g2p" / "softmax.jsonnet"
     overrides = {
         "train_data_path": "sample:train[:32]",
@@ -135,6 +161,27 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(allennlp, tmp_path):
     first_epoch = next(folder.glob("trials/sparsemax*/seed1/model/metrics_epoch_0.json"))
     first_epoch_written = first_epoch.stat().st_mtime_ns
 
+    # Once more, by Ctrl-C.
+    main_thread = threading.get_ident()
+
+    def interrupt() -> None:
+        wait_for(lambda: epochs() >= stopped_at + 3)
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    with ThreadPool(1) as pool, pytest.raises(SystemExit) as ended:
+        interrupted = pool.apply_async(interrupt)
+        allennlp(*arguments)
+    interrupted.get(1)
+    assert ended.value.code == 130
+    stopped_at = epochs()
+    assert stopped_at < num_epochs, "it was over before it was interrupted"
+    told = capsys.readouterr().out
+    assert "Stopped: 1 of 2 runs are over and kept" in told
+    assert f"sparsemax, soft, seed 1 (after epoch {stopped_at} of {num_epochs})" in told
+    time.sleep(1)
+    assert epochs() == stopped_at, "the training goes on"
+    assert not list(folder.glob("trials/*/*/failure.txt"))
+
     allennlp(*arguments)
     assert before.items() <= written(folder).items()
     assert first_epoch.stat().st_mtime_ns == first_epoch_written, "it began anew"
@@ -153,6 +200,8 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(allennlp, tmp_path):
         (["--faithfulness", -1], "--faithfulness must be 0 or more"),
         (["--test-data", "no_such_file.jsonl"], "no_such_file.jsonl"),
         (["--attention", "{"], "no JSON object"),
+        (["--attention", '{"type": "softmax", "gama": 1}'], "softmax gama=1: .*'gama'"),
+        (["--workers", 2, "--cuda-device", 1], "each run sees one GPU"),
         (["--ray", "127.0.0.1:1"], "no Ray cluster answers"),
     ],
 )

@@ -1,12 +1,14 @@
 """`allennlp compare-attention`: a second data set, attacks, and alignment regularizers."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from allennlp.common.checks import ConfigurationError
 
-from regattn_allennlp.commands.compare_attention import identify
+from regattn_allennlp.comparison.identities import Identities
+from regattn_allennlp.data.sample_corpus import sample_pairs
 from tests.commands.compare_attention_test import CONFIG, INCLUDE, comparison
 from tests.conftest import PROJECT_ROOT, SMALL
 
@@ -20,8 +22,8 @@ pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment
 """
 
 
-def command(folder: Path, *arguments) -> list:
-    overrides = json.dumps({**SMALL, "trainer.num_epochs": 2})
+def command(folder: Path, *arguments, train: str | Path = SMALL["train_data_path"]) -> list:
+    overrides = json.dumps({**SMALL, "trainer.num_epochs": 2, "train_data_path": str(train)})
     return ["compare-attention", CONFIG, "--seeds", 1, "-s", folder, "-o", overrides, *arguments, *INCLUDE]
 
 
@@ -31,18 +33,20 @@ def times(folder: Path) -> tuple[int, int]:
     return archive.stat().st_mtime_ns, (archive.parent.parent / "outcome.json").stat().st_mtime_ns
 
 
-def test_what_is_trained_can_be_evaluated_further(allennlp, tmp_path):
+def test_what_is_trained_can_be_evaluated_further_until_its_data_change(allennlp, tmp_path, capsys):
     folder, other, table = tmp_path / "out", tmp_path / "other.tsv", tmp_path / "synonyms.txt"
     other.write_text(OTHER_DATA)
     table.write_text("dog, hound\n")
-    allennlp(*command(folder))
+    train = tmp_path / "train.jsonl"
+    train.write_text("".join(f"{json.dumps(pair._asdict())}\n" for pair in sample_pairs("train")[:192]))
+    allennlp(*command(folder, train=train))
     archive_written, outcome_written = times(folder)
     (plain,) = comparison(folder)["variants"][0]["runs"]
     assert comparison(folder)["out_of_domain"] is None and comparison(folder)["attacks"] == []
 
     synonym_swap = json.dumps({"type": "synonym-swap", "synonyms": str(table)})
     arguments = ["--out-of-domain", other, "--attack", synonym_swap, "--attack", "hotflip", "--attacked-items", 20]
-    allennlp(*command(folder, *arguments))
+    allennlp(*command(folder, *arguments, train=train))
     assert times(folder)[0] == archive_written and times(folder)[1] > outcome_written, "it was trained again"
     report = comparison(folder)
     (run,) = report["variants"][0]["runs"]
@@ -64,14 +68,28 @@ def test_what_is_trained_can_be_evaluated_further(allennlp, tmp_path):
         success = run["metrics"][f"{name}_success"]
         assert run["metrics"][f"{name}_accuracy"] == pytest.approx(right * (1 - success) / 20)
 
-    # The same is not measured again; with another table it would be.
+    # The same is not measured again, though the file is a copy.
     before = times(folder)
-    allennlp(*command(folder, *arguments))
+    train.write_text(train.read_text())
+    os.utime(train, (1, 1))
+    allennlp(*command(folder, *arguments, train=train))
     assert times(folder) == before
+    # With another table it would be.
     (identity,) = outcome["request"]["synonyms"]
-    assert identity == identify(str(table))
+    assert identity == Identities(folder).of_data(str(table))
     table.write_text("dog, hound\ncat, feline\n")
-    assert identity != identify(str(table))
+    assert identity != Identities(folder).of_data(str(table))
+
+    # Of other data, the model is another.
+    train.write_text(train.read_text().replace("neutral", "entailment"))
+    capsys.readouterr()
+    allennlp(*command(folder, train=train))
+    assert times(folder)[0] > before[0]
+    why = f"trained anew: {train} has changed"
+    assert f"1 run is {why}" in capsys.readouterr().out
+    assert why in next(folder.glob("trials/*/seed1/log.txt")).read_text()
+    (again,) = comparison(folder)["variants"][0]["runs"]
+    assert again["metrics"] != plain["metrics"]
 
 
 @pytest.mark.parametrize(

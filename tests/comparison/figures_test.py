@@ -9,7 +9,9 @@ from regattn_allennlp.comparison.figures import (
     VariantFigures,
     draw_scores,
     draw_scores_against_sparsity,
+    draw_sweep,
     draw_training_curves,
+    wrapped,
 )
 
 
@@ -31,11 +33,11 @@ VARIANTS = [
 ]
 
 
-def many(num_variants: int) -> list[VariantFigures]:
+def many(num_variants: int, name: str = "") -> list[VariantFigures]:
     random = np.random.default_rng(0)
     return [
         VariantFigures(
-            f"oscarmax gamma={index / 10}, lam=0.1, learned",
+            name or f"oscarmax gamma={index / 10}, lam=0.1, learned",
             random.uniform(0.7, 0.8, 3).tolist(),
             random.uniform(0, 1, 3).tolist(),
             [curve(random.uniform(0.5, 0.8, 6), random.uniform(0.4, 1, 6)) for _ in range(3)],
@@ -89,17 +91,31 @@ def test_training_curves_are_seeds_and_their_mean_while_all_train(tmp_path):
     assert legend_names(figure) == ["fusedmax gamma=1, lam=0.1"]
 
 
+def test_a_sweep_is_a_curve_over_its_number(tmp_path):
+    lines = {"fusedmax": [(0.1, VARIANTS[0]), (10, VARIANTS[1])]}
+    scores, zeros = draw_sweep(lines, "lam", "accuracy", tmp_path / "sweep.png").axes
+    assert scores.lines[0].get_xydata() == pytest.approx(np.array([[0.1, 0.75], [10, 0.6]]))
+    assert zeros.lines[0].get_xydata() == pytest.approx(np.array([[0.1, 0.5], [10, 0]]))
+    assert np.array(bars(scores))[0] == pytest.approx(np.array([[0.1, 0.7], [0.1, 0.8]]))
+    assert (zeros.get_xlabel(), zeros.get_xscale()) == ("lam", "log")
+    narrow = draw_sweep({"fusedmax": [(0, VARIANTS[0]), (1, VARIANTS[1])]}, "lam", "accuracy", tmp_path / "sweep.png")
+    assert narrow.axes[0].get_xscale() == "linear"
+
+
 def test_without_curves_no_figure_is_written(tmp_path):
     assert draw_training_curves(VARIANTS[1:], "accuracy", tmp_path / "curves.png") is None
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("draw", [draw_scores, draw_scores_against_sparsity, draw_training_curves])
-@pytest.mark.parametrize("num_variants", [1, 5, 30])
-def test_any_number_of_variants_fits_in_the_picture(draw, num_variants, tmp_path):
+@pytest.mark.parametrize(
+    "num_variants, name",
+    [(1, ""), (5, ""), (30, ""), (2, wrapped(f'softmax, {{"type": "{"variational" * 5}"}} and so on'))],
+)
+def test_any_number_of_variants_fits_in_the_picture(draw, num_variants, name, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of a layout that does not fit
-        figure = draw(many(num_variants), "accuracy", tmp_path / "figure.png")
+        figure = draw(many(num_variants, name), "accuracy", tmp_path / "figure.png")
     height, width = imread(tmp_path / "figure.png").shape[:2]
     assert (width, height) == pytest.approx(tuple(150 * figure.get_size_inches()), abs=1)
     # Nothing that is drawn, the legend too, is outside and cut off.

@@ -1,12 +1,21 @@
 import csv
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from regattn_allennlp.comparison.report import Failure, Run, VariantResults, write_report
+from regattn_allennlp.comparison import report as report_module
+from regattn_allennlp.comparison.report import Failure, Run, VariantResults, sweeps, write_report
 from regattn_allennlp.comparison.variants import Variant
+
+
+@pytest.fixture(autouse=True)
+def pictures_of_one_kind(monkeypatch):
+    """Drawing takes most of the time; that there are others, the command's tests see."""
+    monkeypatch.setattr(report_module, "PICTURE_SUFFIXES", (".png",))
+
 
 CORRECT = {
     "softmax": [[True, True, False, True, False, True], [True, True, True, True, False, False]],
@@ -52,9 +61,9 @@ def test_json_has_means_deviations_and_differences(tmp_path):
     tested, *untested = report["differences"]
     assert [tested["first"], tested["second"]] == ["softmax", "fusedmax lam=0.1"]
     assert tested["difference"] == pytest.approx(1 / 3)
-    # Once more, by drawing signs: twice the items' differences are 2, 0, 1, 2, 0, -1.
+    # Once more, by drawing signs: the differences of the seed that both have are 1, 0, 0, 1, 0, 0.
     drawn = stats.permutation_test(
-        ([2, 0, 1, 2, 0, -1], [0] * 6), lambda a, b: np.mean(a) - np.mean(b), permutation_type="samples"
+        ([1, 0, 0, 1, 0, 0], [0] * 6), lambda a, b: np.mean(a) - np.mean(b), permutation_type="samples"
     )
     assert tested["p_value"] == tested["p_value_holm"] == pytest.approx(drawn.pvalue)
     assert len(untested) == 2 and not any("p_value" in difference for difference in untested)
@@ -162,6 +171,71 @@ def test_further_numbers_have_tables_of_their_own(tmp_path):
         rows = list(csv.DictReader(file))
     assert [float(row["out_of_domain_accuracy"]) for row in rows] == [0.25, 1.25]
     assert [row["synonym_swap_success"] for row in rows] == ["0.2", ""]
+
+
+def test_means_over_other_seeds_are_marked_and_pairs_are_compared_by_common_ones(tmp_path):
+    softmax, fusedmax, _ = results()
+    report = write_report(tmp_path, "test.jsonl", [softmax, fusedmax], [])
+    assert [variant["missing_seeds"] for variant in report["variants"]] == [[], [2]]
+    text = (tmp_path / "comparison.md").read_text()
+    assert "| fusedmax lam=0.1 | 1 † | 0.3333 † |" in text and "| softmax | 2 | 0.6667 ± 0.0000 |" in text
+    assert "†: the means are not over the same seeds: fusedmax lam=0.1 lacks seed 2." in text
+    (difference,) = report["differences"]
+    assert difference["seeds"] == [1] and difference["leaves_out_runs"]
+    assert "(softmax and fusedmax lam=0.1 by seed 1)" in text
+
+
+def test_rough_seconds_are_marked_and_what_is_left_out_is_told(tmp_path):
+    softmax, fusedmax, _ = results()
+    for run in (*softmax.runs, *fusedmax.runs):
+        run.metrics["seconds_per_epoch"] = 2.0
+    alone = VariantResults(fusedmax.variant, [dataclasses.replace(run, beside_others=True) for run in fusedmax.runs])
+    left_out = {"of other test data": 1, "of other training data": 2}
+    report = write_report(tmp_path, "test.jsonl", [softmax, alone], [], left_out=left_out)
+    assert report["left_out"] == left_out
+    text = (tmp_path / "comparison.md").read_text()
+    assert "| 2.0 ± 0.0 | 1.00 |" in text and "| 2.0 ‡ | 1.00 ‡ |" in text and "‡: other trainings ran" in text
+    assert "Left out, of earlier commands: 1 run of other test data, 2 runs of other training data." in text
+
+
+def test_scores_by_kind_of_item(tmp_path):
+    facts = {
+        "label": ["yes", "no", "yes", "no", "yes", "no"], "length": [3, 5, 4, 9, 6, 7],
+        "has_unknown": [False, False, True, False, False, False],
+    }  # fmt: skip
+    compared = [
+        VariantResults(result.variant, [dataclasses.replace(run, item_facts=facts) for run in result.runs])
+        for result in results()
+    ]
+    report = write_report(tmp_path, "test.jsonl", compared, [])
+    kinds = {(kind["by"], kind["kind"]): kind for kind in report["kinds_of_items"]}
+    assert {kind: found["items"] for kind, found in kinds.items()} == {
+        ("label", "no"): 3, ("label", "yes"): 3, ("length", "3 to 4 words"): 2, ("length", "5 to 6 words"): 2,
+        ("length", "7 to 9 words"): 2, ("unknown words", "none"): 5, ("unknown words", "some"): 1,
+    }  # fmt: skip
+    # Of softmax's two runs, by hand.
+    assert kinds["label", "yes"]["scores"]["softmax"]["mean"] == pytest.approx((1 / 3 + 2 / 3) / 2)
+    assert kinds["length", "3 to 4 words"]["scores"]["softmax"]["mean"] == pytest.approx((1 / 2 + 2 / 2) / 2)
+    assert kinds["unknown words", "some"]["scores"]["fusedmax lam=0.1"]["mean"] == 0
+    assert all("other items" not in kind["scores"] for kind in kinds.values())
+    text = (tmp_path / "comparison.md").read_text()
+    assert "| accuracy by unknown words | none (5) | some (1) |" in text and "| fusedmax lam=0.1 | 0.4000 |" in text
+
+
+def test_numbers_that_alone_differ_make_a_sweep():
+    def variant(name: str, **block) -> Variant:
+        config = {"model": {"attention": {"type": name.split()[0], **block}}, "random_seed": len(name)}
+        return Variant(name, "config.jsonnet", config, [])
+
+    variants = [
+        variant("fusedmax lam=1", lam=1), variant("softmax"), variant("fusedmax lam=0.1", lam=0.1),
+        variant("fusedmax lam=1 gamma=2", lam=1, gamma=2), variant("oscarmax lam=1", lam=1),
+        variant("fusedmax lam=1 gamma=3", lam=1, gamma=3),
+    ]  # fmt: skip
+    assert sweeps(variants) == {
+        "lam": {"fusedmax": [(0.1, 2), (1, 0)]},
+        "gamma": {"fusedmax lam=1": [(2, 3), (3, 5)]},
+    }
 
 
 def test_without_further_numbers_there_are_no_further_tables(tmp_path):

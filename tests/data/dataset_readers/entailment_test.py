@@ -307,6 +307,13 @@ def test_configured_columns_win_over_the_known_ones(tmp_path):
     assert read(path, premise_column="context", label_column="verdict") == [("a", "b", "neutral")]
 
 
+def test_gold_answers_are_found_beside_the_texts_of_another_layout(tmp_path):
+    records = [{"premise": "a", "hypothesis": "b", "gold_label": "neutral"}]
+    path = write_json_lines(tmp_path / "mixed.jsonl", records)
+    assert read(path) == [("a", "b", "neutral")]
+    assert [example.gold for example in reader().read_examples(str(path))] == ["neutral"]
+
+
 # ---- items as they stand in the source ----
 
 
