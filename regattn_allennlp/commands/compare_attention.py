@@ -178,7 +178,7 @@ class CompareAttention(Subcommand):
             "--cuda-device",
             type=int,
             metavar="ID",
-            help="the GPU of the evaluation, -1 for the CPU; by default the run's first GPU, if there is one",
+            help="the GPU to use, -1 for the CPU, in the evaluation; by default the run's first GPU, if there is one",
         )
         subparser.add_argument(
             "-o", "--overrides", default="", help="change all configs, as in `allennlp train`: a JSON object"

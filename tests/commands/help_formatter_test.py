@@ -4,7 +4,7 @@ import pytest
 
 ARCHIVE = "a trained model: the folder that `allennlp train -s` wrote, or the model.tar.gz in it"
 SHARED = {
-    "--cuda-device ID": "the GPU to use, -1 for the CPU (default = -1)",
+    "--cuda-device ID": "the GPU to use, -1 for the CPU",
     "--batch-size N": "items to predict at a time",
     "--debug": "show the traceback of a mistake",
 }
