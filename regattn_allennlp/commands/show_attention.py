@@ -2,6 +2,8 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from io import BytesIO
 from pathlib import Path
 from typing import Optional
 
@@ -11,6 +13,7 @@ from allennlp.common.checks import ConfigurationError, check_for_gpu
 from allennlp.common.tqdm import Tqdm
 from allennlp.common.util import JsonDict, lazy_groups_of
 from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
 
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.predictors.archives import (
@@ -128,13 +131,19 @@ def _show_attention(arguments: argparse.Namespace) -> None:
     _check_arguments(arguments)
     names = archive_names(arguments.archives)
     task = common_task({path: read_config(path) for path in arguments.archives})
-    direction = _direction(arguments, task)
+    directions = _directions(arguments, task)
     examples = _examples(arguments, task)
-    shown = _predict(examples, direction, arguments)
+    shown = _predict(examples, directions, arguments)
     if arguments.out.suffix.lower() == ".html":
         arguments.out.write_text(attention_page(names, list(shown)), encoding="utf-8")
+        written = str(arguments.out)
     else:
-        _draw(names, shown, len(examples), arguments.out)
+        written = _draw(names, shown, len(examples), arguments.out)
+    print(f"{written}: {_counted(len(examples), 'item')}, {_counted(len(names), 'model')}")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _check_arguments(arguments: argparse.Namespace) -> None:
@@ -151,15 +160,16 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
     check_for_gpu(arguments.cuda_device)
 
 
-def _direction(arguments: argparse.Namespace, task: Task) -> str:
+def _directions(arguments: argparse.Namespace, task: Task) -> Sequence[str]:
+    """A page shows any of them, a picture the first."""
     if arguments.direction is None:
-        return task.directions[0]
+        return task.directions if arguments.out.suffix.lower() == ".html" else task.directions[:1]
     if arguments.direction not in task.directions:
         raise ConfigurationError(
             f'--direction is "{arguments.direction}", which is none of a model for the task '
             f'"{task.predictor_name}": {", ".join(task.directions)}.'
         )
-    return arguments.direction
+    return [arguments.direction]
 
 
 def _examples(arguments: argparse.Namespace, task: Task) -> list[Example]:
@@ -193,7 +203,9 @@ def _flag(key: str) -> str:
     return f"--{key.replace('_', '-')}"
 
 
-def _predict(examples: Sequence[Example], direction: str, arguments: argparse.Namespace) -> Iterator[JsonDict]:
+def _predict(
+    examples: Sequence[Example], directions: Sequence[str], arguments: argparse.Namespace
+) -> Iterator[JsonDict]:
     """Yields what `attention_page` takes, item by item."""
     predictors = [loaded.predictor for loaded in load_predictors(arguments.archives, arguments.cuda_device)]
     with Tqdm.tqdm(total=len(examples), desc="showing") as progress:
@@ -209,7 +221,7 @@ def _predict(examples: Sequence[Example], direction: str, arguments: argparse.Na
                     "predictions": [
                         {
                             **predictor.answer(prediction)._asdict(),
-                            "map": predictor.attention_map(prediction, direction),
+                            "maps": [predictor.attention_map(prediction, direction) for direction in directions],
                         }
                         for predictor, prediction in zip(predictors, predictions, strict=True)
                     ],
@@ -217,34 +229,50 @@ def _predict(examples: Sequence[Example], direction: str, arguments: argparse.Na
                 progress.update()
 
 
-def _draw(names: Sequence[str], shown: Iterator[JsonDict], number: int, out: Path) -> None:
-    figures = (
-        attention_figure(
-            [
-                _title(name, example["gold"], prediction)
-                for name, prediction in zip(names, example["predictions"], strict=True)
-            ],
-            [prediction["map"] for prediction in example["predictions"]],
-        )
-        for example in shown
-    )
+def _draw(names: Sequence[str], shown: Iterator[JsonDict], number: int, out: Path) -> str:
+    """Returns which files it has written. What is written before an item that cannot be drawn is kept."""
+    numbered = [out.with_stem(f"{out.stem}-{index:0{len(str(number))}}") for index in range(1, number + 1)]
+    is_pdf = out.suffix.lower() == ".pdf"
+    files = [out] if number == 1 or is_pdf else numbered
     # Text that stays text, to select and to search.
-    with matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
-        if out.suffix.lower() == ".pdf":
-            with PdfPages(out) as pages:
-                for figure in figures:
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}),
+        PdfPages(out) if is_pdf else nullcontext() as pages,
+    ):
+        for index, example in enumerate(shown):
+            try:
+                figure = _figure(names, example)
+                if pages is not None:
+                    # A page that fails half way would be part of the file.
+                    figure.savefig(BytesIO(), format="pdf")
                     pages.savefig(figure)
-            return
-        for index, figure in enumerate(figures, start=1):
-            numbered = out.with_stem(f"{out.stem}-{index:0{len(str(number))}}") if number > 1 else out
-            if out.suffix.lower() == ".png" and max(figure.get_size_inches()) * DOTS_PER_INCH >= MAX_PIXELS:
+                    continue
+                if out.suffix.lower() == ".png" and max(figure.get_size_inches()) * DOTS_PER_INCH >= MAX_PIXELS:
+                    raise ConfigurationError(
+                        "a PNG cannot be so large: the texts are too long. Write .html, .pdf or .svg, or show fewer "
+                        "archives."
+                    )
+                figure.savefig(files[index], dpi=DOTS_PER_INCH)
+            except OSError:  # the disk is full, not the item to blame
+                raise
+            except Exception as error:  # matplotlib, fonts and images have errors of their own
+                reason = error.message if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
                 raise ConfigurationError(
-                    f"{numbered} would be larger than a PNG may be: the texts are too long. Write .html, .pdf or "
-                    ".svg, or show fewer archives."
-                )
-            figure.savefig(numbered, dpi=DOTS_PER_INCH)
+                    f"Item {index + 1}, {example['inputs']}, cannot be drawn: {reason}"
+                ) from error
+    return str(out) if len(files) == 1 else f"{files[0]} to {files[-1]}"
+
+
+def _figure(names: Sequence[str], example: JsonDict) -> Figure:
+    heading = {key.replace("_", " "): str(value) for key, value in example["inputs"].items()}
+    if example["gold"] is not None:
+        heading["gold answer"] = example["gold"]
+    predictions = example["predictions"]
+    titles = [_title(name, example["gold"], one) for name, one in zip(names, predictions, strict=True)]
+    return attention_figure(titles, [prediction["maps"][0] for prediction in predictions], heading)
 
 
 def _title(name: str, gold: Optional[str], prediction: JsonDict) -> str:
-    probability = "" if prediction["probability"] is None else f" {prediction['probability']:.2f}"
-    return f"{name}\n{prediction['text']}{probability}" + ("" if gold is None else f" (gold: {gold})")
+    probability = [] if prediction["probability"] is None else [f"p = {prediction['probability']:.2f}"]
+    remarks = ", ".join([*probability, *([] if gold in (None, prediction["text"]) else ["wrong"])])
+    return "\n".join(filter(None, [name, prediction["text"], remarks]))
