@@ -273,6 +273,11 @@ def _figure(names: Sequence[str], example: JsonDict) -> Figure:
 
 
 def _title(name: str, gold: Optional[str], prediction: JsonDict) -> str:
-    probability = [] if prediction["probability"] is None else [f"p = {prediction['probability']:.2f}"]
-    remarks = ", ".join([*probability, *([] if gold in (None, prediction["text"]) else ["wrong"])])
-    return "\n".join(filter(None, [name, prediction["text"], remarks]))
+    remarks = []
+    if (probability := prediction["probability"]) is not None:
+        # That of a long text is too low for decimals: 3e-5.
+        low = f"{probability:.0e}".replace("e-0", "e-")
+        remarks.append(f"p = {low if probability < 0.005 else f'{probability:.2f}'}")
+    if gold not in (None, prediction["text"]):
+        remarks.append("wrong")
+    return "\n".join(filter(None, [name, prediction["text"], ", ".join(remarks)]))

@@ -69,7 +69,8 @@ def visible(text: str) -> str:
     nothing else: "U+FEFF".
     """
     shown = UNSEEN.sub("", text)
-    return shown if shown.strip() or not text else " ".join(f"U+{ord(character):04X}" for character in text)
+    is_seen = not text or any(not character.isspace() and character not in INVISIBLE for character in shown)
+    return shown if is_seen else " ".join(f"U+{ord(character):04X}" for character in text)
 
 
 def fonts_for(words: Iterable[str]) -> Fonts:
