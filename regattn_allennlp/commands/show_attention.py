@@ -243,7 +243,7 @@ def _draw(names: Sequence[str], shown: Iterator[JsonDict], number: int, out: Pat
             try:
                 figure = _figure(names, example)
                 if pages is not None:
-                    # A page that fails half way would be part of the file.
+                    # What a font cannot hold shows only when a file is closed: by itself first, not to lose all pages.
                     figure.savefig(BytesIO(), format="pdf")
                     pages.savefig(figure)
                     continue

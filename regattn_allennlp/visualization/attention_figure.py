@@ -110,7 +110,7 @@ def attention_figure(
                 with_row_words = one is outside or any(
                     one[key] != outside[key] for key in ("rows", "rowTitle", "unknownRows") if key in one
                 )
-                _draw(axes, one, fonts, renderer, with_row_words)
+                _draw(figure, axes, one, fonts, renderer, with_row_words)
             lines_of_axes[-1].append(axes)
     _arrange(figure, lines_of_axes, "\n".join(map(fonts.text, above)), _legend_handles(maps), fonts, renderer)
     return figure
@@ -241,8 +241,11 @@ def _number(weight: float) -> str:
     return f"{weight:.2f}"[1:] if weight >= 0.005 else "\u00b7"
 
 
-def _draw(axes: Axes, one: JsonDict, fonts: Fonts, renderer: RendererBase, with_row_words: bool) -> None:
+def _draw(
+    figure: Figure, axes: Axes, one: JsonDict, fonts: Fonts, renderer: RendererBase, with_row_words: bool
+) -> None:
     rows, columns = ([_cut(word, MAX_WORD_LETTERS) for word in one[name]] for name in ("rows", "columns"))
+    unknown_rows, unknown_columns = one.get("unknownRows", ()), one.get("unknownColumns", ())
     colors = colormaps["Blues"]
     # A text without words, which a model may write, is an empty row.
     rows, weights_of_rows = rows or [""], one["weights"] or [[0.0] * len(columns)]
@@ -279,15 +282,18 @@ def _draw(axes: Axes, one: JsonDict, fonts: Fonts, renderer: RendererBase, with_
     axes.spines[:].set(color="0.6", linewidth=0.6)
     for column, word in enumerate(columns):
         if word in fonts.emoji:
-            _draw_picture(axes, fonts, word, (column, 1), ("data", "axes fraction"), (0, 5), (0.5, 0))
+            picture = _picture(fonts, word, column in unknown_columns)
+            _draw_picture(axes, picture, (column, 1), ("data", "axes fraction"), (0, 5), (0.5, 0))
     for row, word in enumerate(rows):
         if word in fonts.emoji and with_row_words:
-            at, shift, alignment = (1, 8, 0) if one["rightToLeft"] else (0, -8, 1)
-            _draw_picture(axes, fonts, word, (at, row), ("axes fraction", "data"), (shift, 0), (alignment, 0.5))
-    for column in one.get("unknownColumns", ()):
-        _underline(axes, axes.get_xticklabels()[column], renderer)
-    for row in one.get("unknownRows", ()) if with_row_words else ():
-        _underline(axes, axes.get_yticklabels()[row], renderer)
+            at, shift, edge = (1, 8, 0) if one["rightToLeft"] else (0, -8, 1)
+            picture = _picture(fonts, word, row in unknown_rows)
+            _draw_picture(axes, picture, (at, row), ("axes fraction", "data"), (shift, 0), (edge, 0.5))
+    labels = [axes.get_xticklabels()[column] for column in unknown_columns]
+    labels += [axes.get_yticklabels()[row] for row in unknown_rows if with_row_words]
+    for label in labels:
+        if label.get_text():
+            _underline(figure, axes, label, renderer)
     for row, (weights, groups) in enumerate(zip(one["weights"], one["groups"], strict=True)):
         for column, weight in enumerate(weights):
             if weight > 0:
@@ -321,8 +327,19 @@ def _text_color(colors: Colormap, weight: float) -> str:
     return "white" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "black"
 
 
-def _draw_picture(axes: Axes, fonts: Fonts, word: str, place, coordinates, shift, alignment) -> None:
+def _picture(fonts: Fonts, word: str, is_unknown: bool) -> np.ndarray:
+    """Of an emoji; with a dotted line below it, if the model does not know it. Shape: (height, width, 4)"""
     picture = fonts.picture(word)
+    if not is_unknown:
+        return picture
+    height, width, _ = picture.shape
+    dot = height // 12
+    line = np.zeros((2 * dot, width, 4), picture.dtype)
+    line[dot:, np.arange(width) // dot % 2 == 0, 3] = 255
+    return np.concatenate([picture, line])
+
+
+def _draw_picture(axes: Axes, picture: np.ndarray, place, coordinates, shift, alignment) -> None:
     image = OffsetImage(picture, zoom=1.2 * WORD_SIZE / picture.shape[0])
     box = AnnotationBbox(
         image, place, shift, coordinates, "offset points", frameon=False, pad=0, box_alignment=alignment
@@ -330,17 +347,17 @@ def _draw_picture(axes: Axes, fonts: Fonts, word: str, place, coordinates, shift
     axes.add_artist(box)
 
 
-def _underline(axes: Axes, label: Text, renderer: RendererBase) -> None:
+def _underline(figure: Figure, axes: Axes, label: Text, renderer: RendererBase) -> None:
     """A dotted line along a word, which may be turned. It goes with the word wherever its map is put."""
     rotation = label.get_rotation()
     label.set_rotation(0)
     box = label.get_window_extent(renderer)
     label.set_rotation(rotation)
     place = label.get_transform().transform(label.get_position())
-    # In inches from the word's place, about which it is turned. What is drawn as a picture has no letters.
-    ends = (np.array([(box.x0, box.y0), (max(box.x1, box.x0 + 1), box.y0)]) - place) / axes.get_figure().dpi
+    # In inches from the word's place, about which it is turned.
+    ends = (np.array([(box.x0, box.y0), (box.x1, box.y0)]) - place) / figure.dpi
     ends = Affine2D().rotate_deg(rotation).transform(ends)
-    moved = axes.get_figure().dpi_scale_trans + ScaledTranslation(*label.get_position(), label.get_transform())
+    moved = figure.dpi_scale_trans + ScaledTranslation(*label.get_position(), label.get_transform())  # type: ignore[arg-type]
     line = Line2D(*ends.T, transform=moved, color="black", linewidth=1.0, linestyle=(0, (1, 1.5)), clip_on=False)
     line.set_in_layout(False)
     axes.add_artist(line)

@@ -309,7 +309,7 @@ def test_page_gives_weights_of_all_models(opened, html):
     ]
     second = opened.locator("article").nth(0).locator(".heat-map").nth(1)
     second.locator("td").nth(1).hover()
-    weight = float(f"{pair['predictions'][1]['map']['weights'][0][1]:.3g}")
+    weight = float(f"{pair['predictions'][1]['maps'][0]['weights'][0][1]:.3g}")
     text = re.sub("[\u2068\u2069]", "", second.locator(".readout").inner_text())
     assert re.match(rf"hypothesis word “An” attends to premise word “0”: {weight:g}(,|$)", text)
 

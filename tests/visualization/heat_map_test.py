@@ -90,8 +90,10 @@ def test_a_word_pointed_at_is_lit_in_all_maps_of_its_item(page, draw):
         "hypothesis_tokens": ["An", "animal"], "premise_tokens": ["a", "a", "cat"],
         "hypothesis_to_premise_attention": [[0.5, 0.2, 0.3], [1, 0, 0]],
     }  # fmt: skip
-    page.evaluate("document.body.innerHTML = '<div></div><main data-linked-maps><p></p><p></p></main>'")
-    draw_in = "([map, index]) => renderHeatMap(document.querySelectorAll('p')[index], map)"
+    page.evaluate(
+        "document.body.innerHTML = '<div></div><main data-linked-maps><section></section><section></section></main>'"
+    )
+    draw_in = "([map, index]) => renderHeatMap(document.querySelectorAll('section')[index], map)"
     for index, prediction in enumerate((first, second)):
         page.evaluate(draw_in, [attention_map(prediction), index])
     draw(ENGLISH)
