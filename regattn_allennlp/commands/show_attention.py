@@ -47,8 +47,8 @@ One pair, four models side by side in one picture:
     allennlp show-attention output/softmax output/sparsemax output/fusedmax output/oscarmax \\
         --premise "A small dog sleeps in the garden." --hypothesis "An animal is asleep." --out attention.png
 
-Many items, as one page for the browser: pages to turn, filters by answer and by right or wrong, weights to point at.
-The file needs no network and can be mailed:
+Many items, as one page for the browser: to find those on which models disagree, the least confident, the sparsest, a
+word; weights to point at. The file needs no network and can be mailed:
 
     allennlp show-attention output/softmax output/fusedmax --input sample:validation --out attention.html
 
@@ -59,10 +59,11 @@ Models of any task can be shown, those of one task together. A single item is gi
     questions about images        --question "What colour is the dog?" --image-id 42
 
 Each row of a heat map is a word that attends (of the hypothesis, of the text that was written), and its weights over
-the columns (the words of the premise, of the source) sum to 1. A blank cell is a weight of exactly zero. Words that
-share one weight are outlined: a box round each run of neighbours, and a line from box to box where a group of equal
-weights has several. Of an image, each region is the darker, the higher its weight; a thin outline is a weight of
-exactly zero, and thick outlines of one colour are regions that share one weight.
+the columns (the words of the premise, of the source) sum to 1. A blank cell is a weight of exactly zero, a dot one
+below .005; a dotted line is under words that the model does not know. Words that share one weight are outlined: a box
+round each run of neighbours, and a line from box to box where a group of equal weights has several. Of an image, each
+region is the darker, the higher its weight; a thin outline is a weight of exactly zero, and thick outlines of one
+colour are regions that share one weight.
 
 The suffix of --out says what is written:
 
