@@ -311,7 +311,7 @@ def test_page_gives_weights_of_all_models(opened, html):
     second.locator("td").nth(1).hover()
     weight = float(f"{pair['predictions'][1]['maps'][0]['weights'][0][1]:.3g}")
     text = re.sub("[\u2068\u2069]", "", second.locator(".readout").inner_text())
-    assert re.match(rf"hypothesis word “An” attends to premise word “0”: {weight:g}(,|$)", text)
+    assert re.match(rf"hypothesis word “An” attends to premise word “0”: {weight:g}(,|;|$)", text)
 
 
 def test_page_turns_its_pages(opened):
