@@ -61,7 +61,7 @@ def test_filters_by_answer_are_hidden_where_answers_are_many(allennlp, pronounci
     page.locator("#correctness").select_option("wrong")
     wrong = [example for example in examples if example["predictions"][0]["text"] != example["gold"]]
     assert page.locator("#position").inner_text() == f"Items 1 to 5 of {len(wrong)}"
-    assert page.locator("article h2 b").all_inner_texts()[:2] == ["Source", "Gold answer"]
+    assert page.locator("article dt").all_inner_texts()[:2] == ["Source", "Gold answer"]
 
 
 def test_a_question_is_shown_as_a_picture_of_regions(allennlp, seeing, page, tmp_path):
@@ -74,7 +74,7 @@ def test_a_question_is_shown_as_a_picture_of_regions(allennlp, seeing, page, tmp
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     page.goto((tmp_path / "a.html").as_uri())
     article = page.locator("article").nth(0)
-    assert article.locator("h2 b").all_inner_texts() == ["Question", "Image id", "Gold answer"]
+    assert article.locator("dt").all_inner_texts() == ["Question", "Image id", "Gold answer"]
     one = examples_of(tmp_path / "a.html")[0]["predictions"][0]["maps"][0]
     assert article.locator(".region").count() == len(one["boxes"]) == len(one["weights"][0])
     article.locator(".region").nth(0).hover()
