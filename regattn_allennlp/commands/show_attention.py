@@ -2,7 +2,9 @@
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -12,6 +14,7 @@ from allennlp.common.checks import ConfigurationError, check_for_gpu
 from allennlp.common.tqdm import Tqdm
 from allennlp.common.util import JsonDict, lazy_groups_of
 from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
 
 from regattn_allennlp.commands.help_formatter import HelpFormatter
 from regattn_allennlp.data.example import Example
@@ -49,8 +52,8 @@ One pair, four models side by side in one picture:
         output/oscarmax --premise "A small dog sleeps in the garden." \\
         --hypothesis "An animal is asleep." --out attention.png
 
-Many items, as one page for the browser: pages to turn, filters by answer and by right or wrong, weights to point at.
-The file needs no network and can be mailed:
+Many items, as one page for the browser: to find those on which models disagree, the least confident, the sparsest, a
+word; weights to point at. The file needs no network and can be mailed:
 
     allennlp show-attention output/softmax output/fusedmax \\
         --input sample:validation --out attention.html
@@ -69,10 +72,11 @@ intra_sentence_attention, a graph encoder, a transformer.
         --head all --out heads.png
 
 Each row of a heat map is a word that attends (of the hypothesis, of the text that was written), and its weights over
-the columns (the words of the premise, of the source) sum to 1. A blank cell is a weight of exactly zero. Words that
-share one weight are outlined: a box round each run of neighbours, and a line from box to box where a group of equal
-weights has several. Of an image, each region is the darker, the higher its weight; a thin outline is a weight of
-exactly zero, and thick outlines of one colour are regions that share one weight.
+the columns (the words of the premise, of the source) sum to 1. A blank cell is a weight of exactly zero, a dot one
+below .005; a dotted line is under words that the model does not know. Words that share one weight are outlined: a box
+round each run of neighbours, and a line from box to box where a group of equal weights has several. Of an image, each
+region is the darker, the higher its weight; a thin outline is a weight of exactly zero, and thick outlines of one
+colour are regions that share one weight.
 
 The suffix of --out says what is written:
 
@@ -126,7 +130,8 @@ class ShowAttention(Subcommand):
         subparser.add_argument(
             "--direction", metavar="ROWS_to_COLUMNS",
             help='what attends (the rows) to what (the columns), such as "premise_to_hypothesis", or in '
-            'self-attention "premise_to_premise"; by default the first of these that the model has',
+            'self-attention "premise_to_premise"; by default the first of these that the model has; an .html '
+            "file then has both",
         )  # fmt: skip
         subparser.add_argument(
             "--layer", type=int, metavar="N", help="of self-attention: the layer, from 0 on (default: the last)"
@@ -144,11 +149,14 @@ class ShowAttention(Subcommand):
 
 
 class View(NamedTuple):
-    """One of the maps that stand side by side: what `draw` makes of the prediction of the archive of that number."""
+    """
+    One of the maps that stand side by side: what `draws` make of the prediction of the archive of that number, one for
+    each direction that can be chosen.
+    """
 
     title: str
     archive: int
-    draw: Callable[[JsonDict], JsonDict]
+    draws: Sequence[Callable[[JsonDict], JsonDict]]
 
 
 def _show_attention(arguments: argparse.Namespace) -> None:
@@ -158,20 +166,30 @@ def _show_attention(arguments: argparse.Namespace) -> None:
     direction, is_self_attention = _direction(arguments, task)
     examples = _examples(arguments, task)
     predictors = [loaded.predictor for loaded in load_predictors(arguments.archives, arguments.cuda_device)]
+    is_page = arguments.out.suffix.lower() == ".html"
+    # A page lets one choose the direction.
+    directions = task.directions if is_page and arguments.direction is None else [direction]
     views: list[View] = []
     for number, (name, predictor) in enumerate(zip(names, predictors, strict=True)):
         if is_self_attention:
             predictor.self_attention = True
             views += _self_attention_views(name, number, predictor, direction, arguments)
         else:
-            views.append(View(name, number, partial(predictor.attention_map, direction=direction)))
+            draws = [partial(predictor.attention_map, direction=each) for each in directions]
+            views.append(View(name, number, draws))
     shown = _predict(examples, predictors, views, arguments.batch_size)
     titles = [view.title for view in views]
     with naming(arguments.out):
-        if arguments.out.suffix.lower() == ".html":
+        if is_page:
             arguments.out.write_text(attention_page(titles, list(shown)), encoding="utf-8")
+            written = str(arguments.out)
         else:
-            _draw(titles, shown, len(examples), arguments.out)
+            written = _draw(titles, shown, len(examples), arguments.out)
+    print(f"{written}: {_counted(len(examples), 'item')}, {_counted(len(names), 'model')}")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _check_arguments(arguments: argparse.Namespace) -> None:
@@ -221,13 +239,13 @@ def _self_attention_views(
     draw = partial(predictor.self_attention_map, direction=direction, layer=layer)
     title = f"{name}, layer {layer}"
     if arguments.head in (None, "mean"):
-        return [View(f"{title}, mean of heads" if num_heads > 1 else title, archive, draw)]
+        return [View(f"{title}, mean of heads" if num_heads > 1 else title, archive, [draw])]
     heads = range(num_heads) if arguments.head == "all" else [int(arguments.head)]
     if heads[-1] >= num_heads:
         raise ConfigurationError(
             f'--head is {arguments.head}, but the heads of "{name}" in layer {layer} are 0 to {num_heads - 1}.'
         )
-    return [View(f"{title}, head {head}", archive, partial(draw, head=head)) for head in heads]
+    return [View(f"{title}, head {head}", archive, [partial(draw, head=head)]) for head in heads]
 
 
 def _examples(arguments: argparse.Namespace, task: Task) -> list[Example]:
@@ -278,7 +296,7 @@ def _predict(
                     "predictions": [
                         {
                             **predictors[view.archive].answer(predictions[view.archive])._asdict(),
-                            "map": view.draw(predictions[view.archive]),
+                            "maps": [draw(predictions[view.archive]) for draw in view.draws],
                         }
                         for view in views
                     ],
@@ -286,34 +304,55 @@ def _predict(
                 progress.update()
 
 
-def _draw(names: Sequence[str], shown: Iterator[JsonDict], number: int, out: Path) -> None:
-    figures = (
-        attention_figure(
-            [
-                _title(name, example["gold"], prediction)
-                for name, prediction in zip(names, example["predictions"], strict=True)
-            ],
-            [prediction["map"] for prediction in example["predictions"]],
-        )
-        for example in shown
-    )
+def _draw(names: Sequence[str], shown: Iterator[JsonDict], number: int, out: Path) -> str:
+    """Returns which files it has written. What is written before an item that cannot be drawn is kept."""
+    numbered = [out.with_stem(f"{out.stem}-{index:0{len(str(number))}}") for index in range(1, number + 1)]
+    is_pdf = out.suffix.lower() == ".pdf"
+    files = [out] if number == 1 or is_pdf else numbered
     # Text that stays text, to select and to search.
-    with matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
-        if out.suffix.lower() == ".pdf":
-            with PdfPages(out) as pages:
-                for figure in figures:
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}),
+        PdfPages(out) if is_pdf else nullcontext() as pages,
+    ):
+        for index, example in enumerate(shown):
+            try:
+                figure = _figure(names, example)
+                if pages is not None:
+                    # What a font cannot hold shows only when a file is closed: by itself first, not to lose all pages.
+                    figure.savefig(BytesIO(), format="pdf")
                     pages.savefig(figure)
-            return
-        for index, figure in enumerate(figures, start=1):
-            numbered = out.with_stem(f"{out.stem}-{index:0{len(str(number))}}") if number > 1 else out
-            if out.suffix.lower() == ".png" and max(figure.get_size_inches()) * DOTS_PER_INCH >= MAX_PIXELS:
+                    continue
+                if out.suffix.lower() == ".png" and max(figure.get_size_inches()) * DOTS_PER_INCH >= MAX_PIXELS:
+                    raise ConfigurationError(
+                        "a PNG cannot be so large: the texts are too long. Write .html, .pdf or .svg, or show fewer "
+                        "archives."
+                    )
+                figure.savefig(files[index], dpi=DOTS_PER_INCH)
+            except OSError:  # the disk is full, not the item to blame
+                raise
+            except Exception as error:  # matplotlib, fonts and images have errors of their own
+                reason = error.message if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
                 raise ConfigurationError(
-                    f"{numbered} would be larger than a PNG may be: the texts are too long. Write .html, .pdf or "
-                    ".svg, or show fewer archives."
-                )
-            figure.savefig(numbered, dpi=DOTS_PER_INCH)
+                    f"Item {index + 1}, {example['inputs']}, cannot be drawn: {reason}"
+                ) from error
+    return str(out) if len(files) == 1 else f"{files[0]} to {files[-1]}"
+
+
+def _figure(names: Sequence[str], example: JsonDict) -> Figure:
+    heading = {key.replace("_", " "): str(value) for key, value in example["inputs"].items()}
+    if example["gold"] is not None:
+        heading["gold answer"] = example["gold"]
+    predictions = example["predictions"]
+    titles = [_title(name, example["gold"], one) for name, one in zip(names, predictions, strict=True)]
+    return attention_figure(titles, [prediction["maps"][0] for prediction in predictions], heading)
 
 
 def _title(name: str, gold: Optional[str], prediction: JsonDict) -> str:
-    probability = "" if prediction["probability"] is None else f" {prediction['probability']:.2f}"
-    return f"{name}\n{prediction['text']}{probability}" + ("" if gold is None else f" (gold: {gold})")
+    remarks = []
+    if (probability := prediction["probability"]) is not None:
+        # That of a long text is too low for decimals: 3e-5.
+        low = f"{probability:.0e}".replace("e-0", "e-")
+        remarks.append(f"p = {low if probability < 0.005 else f'{probability:.2f}'}")
+    if gold not in (None, prediction["text"]):
+        remarks.append("wrong")
+    return "\n".join(filter(None, [name, prediction["text"], ", ".join(remarks)]))

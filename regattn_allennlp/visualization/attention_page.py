@@ -12,6 +12,8 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import JsonDict
 
 FOLDER = Path(__file__).parent
+# What attention_page.html has a place for, besides its data.
+PARTS = ("heat_map.css", "heat_map.js", "items.js")
 # A weight's digits in the file. Significant ones: what is not 0 does not become 0.
 WEIGHT_DIGITS = 4
 
@@ -24,8 +26,9 @@ def attention_page(archives: Sequence[str], examples: Sequence[JsonDict]) -> str
         The models' names.
     examples : `List[JsonDict]`
         Each with "inputs", a dictionary of texts, by what they are; "gold" (`None` if there is none) and
-        "predictions": for each of the archives "text" and "probability" of its `Answer`, and its "map", as
-        `AttentionPredictor.attention_map` makes them. The images that maps name become part of the page.
+        "predictions": for each of the archives "text" and "probability" of its `Answer`, and "maps", one or more to
+        choose from by their direction, as `AttentionPredictor.attention_map` makes them; or "map", if it is one. The
+        images that maps name become part of the page.
 
     # Raises
 
@@ -33,7 +36,11 @@ def attention_page(archives: Sequence[str], examples: Sequence[JsonDict]) -> str
         For an image that cannot be read.
     """
     examples = _rounded(examples)
-    maps = [prediction["map"] for example in examples for prediction in example["predictions"]]
+    predictions = [prediction for example in examples for prediction in example["predictions"]]
+    for prediction in predictions:
+        if "map" in prediction:
+            prediction["maps"] = [prediction.pop("map")]
+    maps = [one for prediction in predictions for one in prediction["maps"]]
     # Each once, however many maps are of it, and by number: where it lies on this machine is nobody's business.
     images = list(dict.fromkeys(one["image"] for one in maps if one.get("image")))
     for one in maps:
@@ -42,9 +49,9 @@ def attention_page(archives: Sequence[str], examples: Sequence[JsonDict]) -> str
     content = {"archives": archives, "examples": examples, "images": [_data_uri(path) for path in images]}
     # "<" would end the script that holds the data if a sentence says so.
     data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
-    parts = {"data": data, **{name: (FOLDER / name).read_text("utf-8") for name in ("heat_map.css", "heat_map.js")}}
+    parts = {"data": data, **{name: (FOLDER / name).read_text("utf-8") for name in PARTS}}
     template = (FOLDER / "attention_page.html").read_text("utf-8")
-    return re.sub(r"/\* (data|heat_map\.\w+) \*/", lambda match: parts[match[1]], template)
+    return re.sub(r"/\* ([\w.]+) \*/", lambda match: parts[match[1]], template)
 
 
 def _data_uri(path: str) -> str:

@@ -1,5 +1,6 @@
 """Fonts for the words of any language: matplotlib's own lacks Chinese, Japanese, Korean and most emoji."""
 
+import unicodedata
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import regex
 from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
@@ -18,6 +20,9 @@ from regattn_allennlp.visualization.attention_map import is_right_to_left
 BITMAP_SIZES = (109, 136, 128, 160, 96, 64, 32, 20)
 # Say how to show what stands next to them; not drawn themselves.
 INVISIBLE = {"\u200c", "\u200d", "\ufe0e", "\ufe0f"}
+# All else that has nothing to be seen, such as U+FEFF, which PDF cannot even hold. A line's end is one in titles.
+UNSEEN = regex.compile(rf"[[\p{{Default_Ignorable_Code_Point}}\p{{C}}]--[{''.join(INVISIBLE)}\n\p{{Co}}]]", regex.V1)
+PICTOGRAPH = regex.compile(r"[\p{Extended_Pictographic}\p{Regional_Indicator}]")
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,25 @@ class Fonts:
         Matplotlib's families, the later ones for characters that the earlier ones lack.
     emoji : `Dict[str, ImageFont.FreeTypeFont]`
         The words to be drawn as a picture in colour, and the font to do it by: matplotlib draws no coloured letters.
+    lacking : `Set[str]`
+        The characters that the families do not have.
     """
 
     families: list[str]
     emoji: dict[str, ImageFont.FreeTypeFont]
+    lacking: set[str]
+
+    def text(self, text: str) -> str:
+        """What to write for a text: emoji by their names, if they are not in the families: "[woman]"."""
+        return "".join(map(self._written, regex.findall(r"\X", text)))
+
+    def _written(self, grapheme: str) -> str:
+        if grapheme[0] not in self.lacking or not PICTOGRAPH.match(grapheme):
+            return grapheme
+        if regex.fullmatch(r"\p{Regional_Indicator}+", grapheme):
+            return f"[flag {''.join(unicodedata.name(letter)[-1] for letter in grapheme)}]"
+        # Of several that are joined to one, an astronaut, the first says enough: a woman.
+        return f"[{unicodedata.name(grapheme[0], 'emoji').lower()}]"
 
     def picture(self, word: str) -> np.ndarray:
         """Of a word of `emoji`. Shape: (height, width, 4)"""
@@ -41,6 +61,16 @@ class Fonts:
         image = Image.new("RGBA", (max(right - left, 1), max(bottom - top, 1)))
         ImageDraw.Draw(image).text((-left, -top), word, font=font, embedded_color=True)
         return np.asarray(image)
+
+
+def visible(text: str) -> str:
+    """
+    The text without the characters that have nothing to be seen, such as byte order marks; their codes, if there is
+    nothing else: "U+FEFF".
+    """
+    shown = UNSEEN.sub("", text)
+    is_seen = not text or any(not character.isspace() and character not in INVISIBLE for character in shown)
+    return shown if is_seen else " ".join(f"U+{ord(character):04X}" for character in text)
 
 
 def fonts_for(words: Iterable[str]) -> Fonts:
@@ -57,6 +87,7 @@ def fonts_for(words: Iterable[str]) -> Fonts:
     default = font_manager.FontProperties().get_family()
     missing = {character for word in words for character in word if not character.isspace()} - INVISIBLE
     missing -= _characters(font_manager.findfont(font_manager.FontProperties()))[1]
+    lacking = set(missing)
     families: list[str] = []
     emoji: dict[str, ImageFont.FreeTypeFont] = {}
     if missing:
@@ -74,14 +105,15 @@ def fonts_for(words: Iterable[str]) -> Fonts:
                 break
             families.append(_family(path))
             missing -= characters
+            lacking -= characters
     if missing:
         warnings.warn(
-            f"No font of this machine has the characters {' '.join(sorted(missing))}: they are drawn as boxes. The "
-            "Noto fonts have all of Unicode (on Debian and Ubuntu: apt install fonts-noto-core fonts-noto-cjk "
-            "fonts-noto-color-emoji); an .html file shows what the browser can.",
+            f"No font of this machine has the characters {' '.join(sorted(missing))}: emoji are drawn as their names, "
+            "others as boxes. The Noto fonts have all of Unicode (on Debian and Ubuntu: apt install fonts-noto-core "
+            "fonts-noto-cjk fonts-noto-color-emoji); an .html file shows what the browser can.",
             stacklevel=2,
         )
-    return Fonts([*default, *families], emoji)
+    return Fonts([*default, *families], emoji, lacking)
 
 
 def _preference(path: str) -> tuple[bool, bool, str]:

@@ -1,65 +1,96 @@
 "use strict";
 
+// Of each element that a map is drawn in, how to light words there, and where its Tab stop is.
+const drawnMaps = new WeakMap();
+
 /**
  * Draws attention weights into `element`, in the place of what it holds, as a table to look at, to point at, and to
  * walk through by the arrow keys. `map` is what attention_map.py makes:
  *
- *   rows, columns            the words that attend, and those that are attended to
- *   weights                  weights[row][column]; blank where exactly 0
- *   groups                   for each row its groups of columns that share a weight, each as runs [start, stop]
- *   rowTitle, columnTitle    what the rows and the columns are: "hypothesis", "premise"
- *   rightToLeft              whether the columns run from right to left; optional
- *   describe(row, column)    the text of a cell for screen readers and below the table; optional
+ *   rows, columns                  the words that attend, and those that are attended to
+ *   weights                        weights[row][column]; blank where exactly 0
+ *   groups                         for each row its groups of columns that share a weight, each as runs [start, stop]
+ *   rowTitle, columnTitle          what the rows and the columns are: "hypothesis", "premise"
+ *   rightToLeft                    whether the columns run from right to left; optional
+ *   unknownRows, unknownColumns    where the words are that the model does not know; optional
+ *   describe(row, column)          the text of a cell, below the table; optional
+ *   name                           whose map it is, for screen readers: "softmax"; optional
+ *
+ * All maps within an element with the attribute data-linked-maps are of one item: pointing at a word, or at the cell of
+ * two, lights them in each. Drawn anew, a map keeps the focus at its place.
  *
  * Words go into the page as text only, never as markup.
  */
 function renderHeatMap(element, map) {
   const describe = map.describe ?? ((row, column) => describeWeight(map, row, column));
-  const table = createElement("table", { role: "grid", "aria-readonly": "true" });
+  const attends = `${map.rowTitle} attends to ${map.columnTitle}`;
+  const table = createElement("table", {
+    role: "grid", "aria-readonly": "true", "aria-label": map.name ? `${map.name}: ${attends}` : attends,
+  });
   table.dir = map.rightToLeft ? "rtl" : "ltr";
+  table.style.setProperty("--columns", map.columns.length);
+  table.style.setProperty("--letters", Math.max(0, ...[map.rowTitle, ...map.rows].map((word) => word.length)));
   // Above this, a cell is too narrow for its number if the words are to be seen together.
   table.classList.toggle("dense", map.columns.length > 32);
   table.append(createHead(map));
   const body = table.createTBody();
   const cells = map.rows.map((word, row) => {
     const line = body.insertRow();
-    line.append(createHeader("row", word));
+    line.append(createHeader("row", word, isUnknown(map, "Rows", row)));
     return map.columns.map((_, column) => {
-      const cell = createCell(map.weights[row][column], describe(row, column));
+      const cell = createCell(map, row, column);
       line.append(cell);
       return cell;
     });
   });
   const groupsOfCell = outlineGroups(map.groups, cells);
 
-  const readout = createElement("p", { class: "readout", "aria-hidden": "true" }); // the cells' labels are read out
+  const readout = createElement("p", { class: "readout", "aria-hidden": "true" }); // the cells have names of their own
   const scroller = createElement("div", { class: "scroller" });
   scroller.append(table);
+  const [entryRow, entryColumn, hadFocus] = drawnMaps.get(element)?.entry() ?? [0, 0, false];
   element.classList.add("heat-map");
   element.replaceChildren(scroller, readout);
 
   const headerOfRow = [...body.rows].map((line) => line.cells[0]);
   const headerOfColumn = [...table.tHead.rows[1].cells];
-  const placeOf = new Map(cells.flatMap((line, row) => line.map((cell, column) => [cell, [row, column]])));
+  const placeOf = new Map([
+    ...cells.flatMap((line, row) => line.map((cell, column) => [cell, [row, column]])),
+    ...headerOfRow.map((header, row) => [header, [row, -1]]),
+    ...headerOfColumn.map((header, column) => [header, [-1, column]]),
+  ]);
+  const [wordsOfRows, wordsOfColumns] = namesOfWords(map);
   let highlighted = [];
-  let entry = cells[0]?.[0]; // where the Tab key enters the table
+  let entry = cells[entryRow]?.[entryColumn] ?? cells[0]?.[0]; // where the Tab key enters the table
   entry?.setAttribute("tabindex", "0");
 
-  function show(cell) {
+  function light(words) {
     for (const [other, name] of highlighted) other.classList.remove(name);
     highlighted = [];
-    readout.textContent = cell ? cell.getAttribute("aria-label") : "";
-    if (!cell) return;
-    const [row, column] = placeOf.get(cell);
+    const row = wordsOfRows.findIndex((word) => words.has(word));
+    const column = wordsOfColumns.findIndex((word) => words.has(word));
     const highlight = (others, name) => others.forEach((other) => highlighted.push([other, name]));
-    highlight([headerOfRow[row], headerOfColumn[column]], "current");
-    highlight(cells[row], "in-row");
-    highlight(cells.map((line) => line[column]), "in-column");
-    highlight(groupsOfCell.get(cell) ?? [], "in-group");
+    if (row >= 0) highlight([headerOfRow[row]], "current");
+    if (column >= 0) highlight([headerOfColumn[column]], "current");
+    if (row >= 0) highlight(cells[row], "in-row");
+    if (column >= 0) highlight(cells.map((line) => line[column]), "in-column");
+    if (row >= 0 && column >= 0) highlight(groupsOfCell.get(cells[row][column]) ?? [], "in-group");
     for (const [other, name] of highlighted) other.classList.add(name);
+    if (row >= 0 && column >= 0) readout.textContent = describe(row, column);
+    else readout.textContent = row >= 0 || column >= 0 ? describeWord(map, row, column) : "";
   }
 
-  table.addEventListener("pointerover", (event) => show(event.target.closest("td")));
+  /** What a cell stands for, or a word; `null` is nothing. */
+  function show(node) {
+    const [row, column] = placeOf.get(node?.closest("td, th")) ?? [-1, -1];
+    lightLinked(element, [wordsOfRows[row], wordsOfColumns[column]]);
+  }
+
+  drawnMaps.set(element, {
+    light,
+    entry: () => [...(placeOf.get(entry) ?? [0, 0]), entry !== undefined && entry === document.activeElement],
+  });
+  table.addEventListener("pointerover", (event) => show(event.target));
   table.addEventListener("pointerleave", () => show(table.contains(document.activeElement) ? entry : null));
   table.addEventListener("focusout", () => show(null));
   table.addEventListener("focusin", (event) => {
@@ -83,21 +114,72 @@ function renderHeatMap(element, map) {
     event.preventDefault();
     cells[row]?.[column]?.focus();
   });
+  if (hadFocus) entry?.focus({ preventScroll: true });
+}
+
+/** Of each row's and each column's word a name that it has in all maps of an item: the second "a" of the premise. */
+function namesOfWords(map) {
+  const nameAll = (side, words) => {
+    const counts = new Map();
+    return words.map((word) => {
+      counts.set(word, (counts.get(word) ?? 0) + 1);
+      return JSON.stringify([side, word, counts.get(word)]);
+    });
+  };
+  // In self-attention, a word that attends and the same word that is attended to are lit each by itself.
+  const rowSide = map.rowTitle === map.columnTitle ? `${map.rowTitle} attending` : map.rowTitle;
+  return [nameAll(rowSide, map.rows), nameAll(map.columnTitle, map.columns)];
+}
+
+function lightLinked(element, words) {
+  const linked = element.closest("[data-linked-maps]")?.querySelectorAll(".heat-map") ?? [element];
+  const lit = new Set(words.filter((word) => word !== undefined));
+  for (const other of linked) drawnMaps.get(other)?.light(lit);
+}
+
+/** `side` is "Rows" or "Columns". */
+function isUnknown(map, side, position) {
+  return (map[`unknown${side}`] ?? []).includes(position);
+}
+
+function describeWord(map, row, column) {
+  const [title, words, side, position] =
+    row >= 0 ? [map.rowTitle, map.rows, "Rows", row] : [map.columnTitle, map.columns, "Columns", column];
+  const word = `${title} word ${quoted(words[position])}`;
+  return isUnknown(map, side, position) ? `${word}, which the model does not know` : word;
 }
 
 function describeWeight(map, row, column) {
   const text =
     `${map.rowTitle} word ${quoted(map.rows[row])} attends to ` +
     `${map.columnTitle} word ${quoted(map.columns[column])}`;
-  return text + describeShare(map, row, column, (other) => quoted(map.columns[other]));
+  const weight = text + describeShare(map, row, column, (other) => quoted(map.columns[other]));
+  return [weight, describeUnknown(map, row, column)].filter(Boolean).join("; ");
 }
 
 /** The weight, and by their names the columns that share it. */
 function describeShare(map, row, column, nameOf) {
-  const text = `: ${Number(map.weights[row][column].toPrecision(3))}`;
-  const group = map.groups[row].map(columnsOf).find((columns) => columns.includes(column));
-  if (!group) return text;
-  return `${text}, shared with ${group.filter((other) => other !== column).map(nameOf).join(", ")}`;
+  const sharing = describeGroup(map, row, column, nameOf);
+  return `: ${preciseWeight(map.weights[row][column])}${sharing && `, ${sharing}`}`;
+}
+
+function describeGroup(map, row, column, nameOf) {
+  const group = map.groups[row].map(columnsOf).find((columns) => columns.includes(column)) ?? [];
+  const others = group.filter((other) => other !== column).map(nameOf);
+  return others.length ? `shared with ${others.join(", ")}` : "";
+}
+
+/** Which of a cell's two words the model does not know. */
+function describeUnknown(map, row, column) {
+  const unknown = [
+    ...(isUnknown(map, "Rows", row) ? [map.rows[row]] : []),
+    ...(isUnknown(map, "Columns", column) ? [map.columns[column]] : []),
+  ];
+  return unknown.length ? `the model does not know ${unknown.map(quoted).join(" and ")}` : "";
+}
+
+function preciseWeight(weight) {
+  return String(Number(weight.toPrecision(3)));
 }
 
 /**
@@ -113,7 +195,8 @@ function renderRegions(element, map) {
   const weights = map.weights[0];
   const groups = map.groups[0].map(columnsOf);
   const numGroupColors = 4; // in heat_map.css
-  const picture = createElement("div", { class: "picture", role: "list", "aria-label": map.columnTitle });
+  const title = map.name ? `${map.name}: ${map.columnTitle}` : map.columnTitle;
+  const picture = createElement("div", { class: "picture", role: "list", "aria-label": title });
   if (map.image) picture.append(createElement("img", { src: map.image, alt: "" }));
   else picture.classList.add("empty");
 
@@ -136,20 +219,32 @@ function renderRegions(element, map) {
   picture.append(...regions, ...createLabels(map));
 
   const readout = createElement("p", { class: "readout", "aria-hidden": "true" }); // the regions' labels are read out
+  const [entryRegion, hadFocus] = drawnMaps.get(element)?.entry().slice(1) ?? [0, false];
   element.classList.add("heat-map");
   element.replaceChildren(picture, readout);
 
-  let entry = regions[0]; // where the Tab key enters the picture
+  const [, namesOfRegions] = namesOfWords({ ...map, columns: map.boxes.map((_, column) => column) });
+  let entry = regions[entryRegion] ?? regions[0]; // where the Tab key enters the picture
   entry?.setAttribute("tabindex", "0");
 
-  function show(shown) {
-    readout.textContent = shown ? shown.getAttribute("aria-label") : "";
-    const group = groups.find((columns) => columns.includes(regions.indexOf(shown))) ?? [];
+  function light(names) {
+    const lit = namesOfRegions.findIndex((name) => names.has(name));
+    readout.textContent = regions[lit]?.getAttribute("aria-label") ?? "";
+    const group = groups.find((columns) => columns.includes(lit)) ?? [];
     regions.forEach((region, column) => {
-      region.classList.toggle("current", region === shown);
+      region.classList.toggle("current", column === lit);
       region.classList.toggle("in-group", group.includes(column));
     });
   }
+
+  function show(shown) {
+    lightLinked(element, [namesOfRegions[regions.indexOf(shown)]]);
+  }
+
+  drawnMaps.set(element, {
+    light,
+    entry: () => [0, regions.indexOf(entry), entry !== undefined && entry === document.activeElement],
+  });
 
   picture.addEventListener("pointerover", (event) => show(event.target.closest(".region")));
   picture.addEventListener("pointerleave", () => show(picture.contains(document.activeElement) ? entry : null));
@@ -171,6 +266,7 @@ function renderRegions(element, map) {
     event.preventDefault();
     regions[column]?.focus();
   });
+  if (hadFocus) entry?.focus({ preventScroll: true });
 }
 
 /** Its number, counted from 1, and its name, if it has one. */
@@ -277,29 +373,49 @@ function createHead(map) {
   const title = createHeader("colgroup", `${map.columnTitle} ${map.rightToLeft ? "\u2190" : "\u2192"}`);
   title.colSpan = Math.max(map.columns.length, 1);
   titles.append(corner, title);
-  head.insertRow().append(...map.columns.map((word) => createHeader("col", word)));
+  head.insertRow().append(
+    ...map.columns.map((word, column) => createHeader("col", word, isUnknown(map, "Columns", column))),
+  );
   return head;
 }
 
-function createHeader(scope, text) {
+function createHeader(scope, text, unknown = false) {
   const header = createElement("th", { scope });
-  const word = createElement("span", { dir: "auto" }, text);
-  // Written downwards, an emoji of several characters would fall into its parts.
-  word.classList.toggle("upright", /\p{Extended_Pictographic}/u.test(text));
+  const word = createElement("span", { dir: "auto" }, visible(text));
+  // What is no wider than its column lies on its side for nothing; and written downwards, an emoji of several
+  // characters would fall into its parts.
+  const isNarrow = [...new Intl.Segmenter().segment(text)].length <= 2;
+  word.classList.toggle("upright", isNarrow || /\p{Extended_Pictographic}/u.test(text));
+  if (unknown) {
+    word.classList.add("unknown");
+    header.setAttribute("aria-description", "unknown to the model");
+  }
   header.append(word);
   return header;
 }
 
-function createCell(weight, label) {
-  const cell = createElement("td", { tabindex: "-1", "aria-label": label });
+/** The code of a word that has nothing to be seen, such as "U+FEFF". */
+function visible(word) {
+  if (!/^[\p{Default_Ignorable_Code_Point}\p{White_Space}\p{Cc}]+$/u.test(word)) return word;
+  return [...word].map((character) => `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`).join(" ");
+}
+
+function createCell(map, row, column) {
+  const weight = map.weights[row][column];
+  const cell = createElement("td", { tabindex: "-1", "aria-label": preciseWeight(weight) });
+  const sharing = describeGroup(map, row, column, (other) => quoted(map.columns[other]));
+  const description = [sharing, describeUnknown(map, row, column)].filter(Boolean).join("; ");
+  if (description) cell.setAttribute("aria-description", description);
   if (weight === 0) return cell;
   cell.style.setProperty("--weight", weight);
   cell.append(createElement("span", { class: "number", dir: "ltr" }, formatWeight(weight)));
   return cell;
 }
 
+/** As narrow as it goes; a weight below .005 is a dot, so as not to be read as 0. */
 function formatWeight(weight) {
-  return weight < 0.995 ? weight.toFixed(2).slice(1) : "1";
+  if (weight >= 0.995) return "1";
+  return weight < 0.005 ? "\u00b7" : weight.toFixed(2).slice(1);
 }
 
 function createElement(name, attributes = {}, text = "") {

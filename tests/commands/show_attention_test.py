@@ -52,7 +52,7 @@ def texts_of(svg: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("direction", [None, "premise_to_hypothesis"])
-def test_an_svg_holds_words_weights_and_outlines(allennlp, archives, predictor, tmp_path, direction):
+def test_an_svg_holds_words_weights_and_outlines(allennlp, archives, predictor, tmp_path, capsys, direction):
     out = tmp_path / "attention.svg"
     more = () if direction is None else ("--direction", direction)
     allennlp("show-attention", *archives, *ONE_PAIR, "--out", out, *more)
@@ -60,19 +60,26 @@ def test_an_svg_holds_words_weights_and_outlines(allennlp, archives, predictor, 
     expected = attention_map(prediction, direction or "hypothesis_to_premise")
     texts = texts_of(out)
     weights = np.array(expected["weights"])
-    numbers = [text for text in texts if re.fullmatch(r"\.\d\d|1", text)]
+    numbers = [text for text in texts if re.fullmatch(r"\.\d\d|1|·", text)]
     assert len(numbers) == 2 * (weights > 0).sum() and (weights == 0).any()
-    assert sorted(numbers) == sorted(2 * ["1" if w >= 0.995 else f"{w:.2f}"[1:] for w in weights[weights > 0]])
+    shown = ["1" if w >= 0.995 else "·" if w < 0.005 else f"{w:.2f}"[1:] for w in weights[weights > 0]]
+    assert sorted(numbers) == sorted(2 * shown)
     # The rows' words are written once for both maps; those that are no number of a cell.
     for words, times in ((expected["columns"], 2), (expected["rows"], 1)):
         for word in set(words) - {"."}:
             other = expected["rows"] if times == 2 else 2 * expected["columns"]
             assert texts.count(word) == times * words.count(word) + other.count(word), word
-    label = f"{prediction['label']} {prediction['probabilities'][prediction['label']]:.2f}"
-    assert texts.count(label) == 2 and {"fusedmax", "other"} <= set(texts)
+    probability = f"p = {prediction['probabilities'][prediction['label']]:.2f}"
+    assert texts.count(prediction["label"]) == texts.count(probability) == 2 and {"fusedmax", "other"} <= set(texts)
+    row_title, column_title = expected["rowTitle"], expected["columnTitle"]
+    assert texts.count(f"{row_title} ↓") == 1 and texts.count(f"attends to {column_title} →") == 2
+    assert {f"premise: {PREMISE}", f"hypothesis: {HYPOTHESIS}", "blank: exactly 0"} <= set(texts)
+    assert f"{out}: 1 item, 2 models\n" in capsys.readouterr().out
     runs = [runs for groups in expected["groups"] for runs in groups]
     outlines = out.read_text().count(f"stroke: {GROUP_COLOR}")
-    assert outlines == 2 * sum(2 * len(runs) - 1 for runs in runs)  # boxes, and lines between them
+    in_legend = bool(runs) + any(len(of_group) > 1 for of_group in runs)
+    # Boxes, and lines between them.
+    assert outlines == in_legend + 2 * sum(2 * len(of_group) - 1 for of_group in runs)
     assert outlines or direction  # the hypothesis, as columns, is too short for groups
 
 
@@ -100,7 +107,30 @@ def test_pictures_of_several_pairs_are_numbered(allennlp, archive, tmp_path, suf
 def test_a_pdf_has_a_page_for_each_pair(allennlp, archive, tmp_path):
     allennlp("show-attention", archive, "--input", "sample:validation[:3]", "--out", tmp_path / "a.pdf")
     content = (tmp_path / "a.pdf").read_bytes()
-    assert content.startswith(b"%PDF") and len(re.findall(rb"/Type /Page\b", content)) == 3
+    assert pages_of(content) == 3
+
+
+def pages_of(pdf: bytes) -> int:
+    assert pdf.startswith(b"%PDF") and b"%%EOF" in pdf[-10:]
+    return len(re.findall(rb"/Type /Page\b", pdf))
+
+
+@pytest.mark.parametrize("suffix", ["pdf", "png"])
+def test_an_item_that_cannot_be_drawn_is_named_and_the_others_are_kept(
+    allennlp, archive, tmp_path, monkeypatch, suffix
+):
+    pairs = [{"premise": f"The \ufeff {number}.", "hypothesis": "A \u200d dog\u200b."} for number in range(3)]
+    lines = write_lines(tmp_path / "a.jsonl", pairs)
+    drawn = show_attention.attention_figure
+    monkeypatch.setattr(
+        show_attention, "attention_figure", lambda *given: 1 / 0 if "2." in given[2]["premise"] else drawn(*given)
+    )
+    with pytest.raises(ConfigurationError, match=r"Item 3, .*'The \\ufeff 2\.'.* cannot be drawn: ZeroDivisionError"):
+        allennlp("show-attention", archive, "--input", lines, "--out", tmp_path / f"a.{suffix}")
+    if suffix == "pdf":
+        assert pages_of((tmp_path / "a.pdf").read_bytes()) == 2
+    else:
+        assert sorted(path.name for path in tmp_path.glob("*.png")) == ["a-1.png", "a-2.png"]
 
 
 def test_a_page_holds_the_predictions_of_all_models(allennlp, archives, predictor, tmp_path):
@@ -115,8 +145,9 @@ def test_a_page_holds_the_predictions_of_all_models(allennlp, archives, predicto
         assert first == second
         assert first["text"] == expected["label"]
         assert first["probability"] == pytest.approx(expected["probabilities"][expected["label"]], rel=1e-3)
-        weights, wanted = np.array(first["map"]["weights"]), np.array(expected["hypothesis_to_premise_attention"])
-        assert weights == pytest.approx(wanted, rel=1e-3) and ((weights == 0) == (wanted == 0)).all()
+        for direction, one in zip(("hypothesis_to_premise", "premise_to_hypothesis"), first["maps"], strict=True):
+            weights, wanted = np.array(one["weights"]), np.array(expected[f"{direction}_attention"])
+            assert weights == pytest.approx(wanted, rel=1e-3) and ((weights == 0) == (wanted == 0)).all()
 
 
 @pytest.mark.parametrize(
@@ -273,7 +304,7 @@ def opened(page, html):
 
 
 def premises(page) -> list[str]:
-    return page.locator("article h2 div:first-child bdi").all_inner_texts()
+    return page.locator("article dl div:first-child dd").all_inner_texts()
 
 
 def test_page_shows_markup_in_a_sentence_as_text(opened):
@@ -284,15 +315,17 @@ def test_page_shows_markup_in_a_sentence_as_text(opened):
 
 def test_page_gives_weights_of_all_models(opened, html):
     pair = data_of(html)["examples"][0]
-    assert opened.locator("article").nth(0).locator("h3").all_inner_texts() == [
-        f"{name}: {prediction['text']} {prediction['probability']:.2f}"
+    headings = opened.locator("article").nth(0).locator("h3").all_inner_texts()
+    assert [re.sub("[\u2068\u2069]", "", heading) for heading in headings] == [
+        f"{name}: {prediction['text']} (p = {prediction['probability']:.2f}"
+        + (")" if prediction["text"] == pair["gold"] else f", wrong; gold: {pair['gold']})")
         for name, prediction in zip(("fusedmax", "other"), pair["predictions"], strict=True)
     ]
     second = opened.locator("article").nth(0).locator(".heat-map").nth(1)
     second.locator("td").nth(1).hover()
-    weight = float(f"{pair['predictions'][1]['map']['weights'][0][1]:.3g}")
+    weight = float(f"{pair['predictions'][1]['maps'][0]['weights'][0][1]:.3g}")
     text = re.sub("[\u2068\u2069]", "", second.locator(".readout").inner_text())
-    assert re.match(rf"hypothesis word “An” attends to premise word “0”: {weight:g}(,|$)", text)
+    assert re.match(rf"hypothesis word “An” attends to premise word “0”: {weight:g}(,|;|$)", text)
 
 
 def test_page_turns_its_pages(opened):
@@ -300,11 +333,13 @@ def test_page_turns_its_pages(opened):
     assert position.inner_text() == "Items 1 to 5 of 12" and previous.is_disabled()
     assert opened.locator("article").count() == 5
     following.click()
-    following.click()
+    opened.locator("nav").nth(1).get_by_role("button", name="Next").click()
     assert position.inner_text() == "Items 11 to 12 of 12" and following.is_disabled()
     assert premises(opened) == ["The 10 dogs run.", "The 11 dogs run."]
-    previous.click()
+    opened.keyboard.press("ArrowLeft")
     assert premises(opened)[0] == "The 5 dogs run."
+    opened.go_back()
+    assert premises(opened)[0] == "The 10 dogs run."
 
 
 def test_page_filters(opened, html):
@@ -343,4 +378,4 @@ def test_page_without_labels_has_nothing_to_filter_them_by(allennlp, archive, pa
     allennlp("show-attention", archive, "--input", lines, "--out", tmp_path / "a.html")
     page.goto((tmp_path / "a.html").as_uri())
     visible = [label.inner_text().split("\n")[0] for label in page.locator("label").all() if label.is_visible()]
-    assert [text.strip() for text in visible] == ["Predicted answer"]
+    assert [text.strip() for text in visible] == ["Predicted answer", "Word", "Order", "Who attends"]

@@ -46,10 +46,10 @@ def test_a_text_is_shown_with_what_was_written_for_it(allennlp, pronouncing, tmp
     (prediction,) = example["predictions"]
     assert example["inputs"] == {"source": "c a t"} and example["gold"] is None
     assert prediction["text"] == expected["predictions"][0]["text"]
-    assert prediction["map"]["columns"] == ["c", "a", "t"]
-    assert prediction["map"]["rows"] == expected["predictions"][0]["tokens"]
+    assert prediction["maps"][0]["columns"] == ["c", "a", "t"]
+    assert prediction["maps"][0]["rows"] == expected["predictions"][0]["tokens"]
     weights = np.array(expected["predictions"][0]["attention"])
-    assert np.array(prediction["map"]["weights"]) == pytest.approx(weights, rel=1e-3)
+    assert np.array(prediction["maps"][0]["weights"]) == pytest.approx(weights, rel=1e-3)
 
 
 def test_filters_by_answer_are_hidden_where_answers_are_many(allennlp, pronouncing, page, tmp_path):
@@ -61,7 +61,7 @@ def test_filters_by_answer_are_hidden_where_answers_are_many(allennlp, pronounci
     page.locator("#correctness").select_option("wrong")
     wrong = [example for example in examples if example["predictions"][0]["text"] != example["gold"]]
     assert page.locator("#position").inner_text() == f"Items 1 to 5 of {len(wrong)}"
-    assert page.locator("article h2 b").all_inner_texts()[:2] == ["Source", "Gold answer"]
+    assert page.locator("article dt").all_inner_texts()[:2] == ["Source", "Gold answer"]
 
 
 def test_a_question_is_shown_as_a_picture_of_regions(allennlp, seeing, page, tmp_path):
@@ -74,8 +74,8 @@ def test_a_question_is_shown_as_a_picture_of_regions(allennlp, seeing, page, tmp
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     page.goto((tmp_path / "a.html").as_uri())
     article = page.locator("article").nth(0)
-    assert article.locator("h2 b").all_inner_texts() == ["Question", "Image id", "Gold answer"]
-    one = examples_of(tmp_path / "a.html")[0]["predictions"][0]["map"]
+    assert article.locator("dt").all_inner_texts() == ["Question", "Image id", "Gold answer"]
+    one = examples_of(tmp_path / "a.html")[0]["predictions"][0]["maps"][0]
     assert article.locator(".region").count() == len(one["boxes"]) == len(one["weights"][0])
     article.locator(".region").nth(0).hover()
     assert re.match("region 1 .*: 0", article.locator(".readout").inner_text())

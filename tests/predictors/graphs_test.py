@@ -145,10 +145,10 @@ def test_graphs_are_shown(allennlp, archive, predictor, tmp_path):
     assert [example["inputs"] for example in examples] == [{"id": f"validation-{number}"} for number in range(3)]
     assert examples[2]["gold"] == " ".join(GRAPH["labels"])
     (prediction,) = examples[2]["predictions"]
-    assert prediction["map"]["columns"] == GRAPH["names"]
+    assert prediction["maps"][0]["columns"] == GRAPH["names"]
     expected = predictor.predict_json(GRAPH)
     assert prediction["text"].split() == expected["node_labels"]
-    assert np.array(prediction["map"]["weights"]) == pytest.approx(
+    assert np.array(prediction["maps"][0]["weights"]) == pytest.approx(
         np.array(expected["node_to_neighbors_attention"]), rel=1e-3, abs=1e-6
     )
     (tmp_path / "graphs.jsonl").write_text(json.dumps({"nodes": [[0.5] * 16] * 2, "edges": []}) + "\n")

@@ -1,5 +1,6 @@
 """The parts of a picture that `show-attention` has no test for: regions of an image, long titles, empty texts."""
 
+from io import BytesIO
 from itertools import combinations
 
 import numpy as np
@@ -93,6 +94,77 @@ def test_a_long_title_becomes_lines_and_is_cut():
     assert lines[0] == "name" and len(lines) == 5 and lines[-1].endswith("…")
     figure.canvas.draw()
     assert figure.get_size_inches()[0] < 4
+
+
+def words_map(rows, columns, **more) -> dict:
+    given = {
+        "rows": rows, "columns": columns, "weights": [[1.0] + [0.0] * (len(columns) - 1)] * len(rows),
+        "groups": [[]] * len(rows), "rowTitle": "target", "columnTitle": "source", "rightToLeft": False,
+    }  # fmt: skip
+    return {**given, **more}
+
+
+def legend_of(figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("columns", [["a", "is", "of"], ["walking", "a", "dog"], ["ארוכות", "של", "כלב"]])
+def test_a_dotted_line_runs_along_each_unknown_word(columns):
+    right_to_left = columns[0][0] == "א"
+    one = words_map(["one", "two"], columns, rightToLeft=right_to_left, unknownRows=[1], unknownColumns=[0, 2])
+    figure = attention_figure(["name", "other"], [one, one])
+    figure.set_dpi(144)  # the lines go with their words at any size
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    outside, inside = figure.axes[::-1] if right_to_left else figure.axes
+    for axes, rows in (outside, [1]), (inside, []):
+        lines = [line for line in axes.lines if line.get_linestyle() == "--"]
+        labels = [axes.get_xticklabels()[column] for column in (0, 2)] + [axes.get_yticklabels()[row] for row in rows]
+        assert len(lines) == len(labels)
+        for line, label in zip(lines, labels, strict=True):
+            ends = line.get_transform().transform(line.get_xydata())
+            angle = np.degrees(np.arctan2(*(ends[1] - ends[0])[::-1]))
+            assert (angle - label.get_rotation() + 180) % 360 - 180 == pytest.approx(0, abs=1)
+            box = label.get_window_extent(renderer).padded(2)
+            assert all(box.contains(*end) for end in ends)
+            rotation = label.get_rotation()
+            label.set_rotation(0)
+            assert np.hypot(*(ends[1] - ends[0])) == pytest.approx(label.get_window_extent(renderer).width, rel=0.1)
+            label.set_rotation(rotation)
+    assert legend_of(figure) == ["blank: exactly 0", "unknown to the model"]
+
+
+def test_the_heading_stands_above_and_the_legend_says_what_there_is():
+    weights = [[0.498, 0.498, 0.004, 0.0], [0.25, 0.25, 0.25, 0.25]]
+    groups = [[[(0, 2)]], [[(0, 1), (2, 3)], [(1, 2), (3, 4)]]]
+    one = words_map(["one", "two"], list("abcd"), weights=weights, groups=groups)
+    heading = {"premise": "a long sentence " * 30, "gold answer": "neutral"}
+    figure = attention_figure(["name"], [one], heading)
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    (text,) = figure.texts
+    assert text.get_text().startswith("premise: a long") and text.get_text().endswith("…\ngold answer: neutral")
+    above, legend = text.get_window_extent(renderer), figure.legends[0].get_window_extent(renderer)
+    maps = figure.axes[0].get_tightbbox(renderer)
+    assert above.y0 > maps.y1 and maps.y0 > legend.y1 and legend.y0 >= 0
+    for box in above, maps, legend:
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+    assert legend_of(figure) == ["blank: exactly 0", "below .005", "share one weight", "joins boxes of one group"]
+    assert [text.get_text() for text in figure.axes[0].texts if text.get_text()[0] in ".·"] == [
+        ".50", ".50", "·", ".25", ".25", ".25", ".25"
+    ]  # fmt: skip
+    # What is not there is not explained.
+    assert legend_of(attention_figure(["name"], [words_map(["one"], ["a"])])) == []
+
+
+def test_words_without_anything_to_see_have_a_name_and_any_format_holds_them():
+    words = ["\ufeff", "a\u200bb", "\u200d", "x\ufffe", "\U000e0041"]
+    figure = attention_figure(["a\ufefftitle"], [words_map(words, words)], {"source": "\ufeff" + " ".join(words)})
+    labels = figure.axes[0].get_xticklabels(), figure.axes[0].get_yticklabels()
+    for of_axis in labels:
+        assert [label.get_text() for label in of_axis] == ["U+FEFF", "ab", "U+200D", "x", "U+E0041"]
+    for suffix in ("pdf", "svg", "png"):
+        figure.savefig(BytesIO(), format=suffix)
 
 
 def test_a_text_without_words_is_an_empty_row():

@@ -53,6 +53,14 @@ def test_emoji_are_pictures_in_colour(word, recwarn):
     assert len(shown) > 100 and (np.ptp(shown, axis=1) > 30).any()
 
 
+def test_emoji_that_no_font_has_are_written_by_name(monkeypatch):
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [])
+    words = ["dog", "👩\u200d🚀", "x🤖", "🇩🇪", "睡"]
+    with pytest.warns(UserWarning, match="emoji are drawn as their names, others as boxes"):
+        fonts = fonts_for(words)
+    assert [fonts.text(word) for word in words] == ["dog", "[woman]", "x[robot face]", "[flag DE]", "睡"]
+
+
 def test_an_older_matplotlib_that_cannot_join_letters_is_named(monkeypatch):
     monkeypatch.setattr(matplotlib, "__version_info__", (3, 10, 8))
     with pytest.warns(UserWarning, match="right to left .*3.11"):

@@ -2,8 +2,10 @@
 
 import json
 import re
+from io import BytesIO
 
 import pytest
+from PIL import Image
 
 from regattn_allennlp.visualization import attention_map
 from regattn_allennlp.visualization.attention_page import FOLDER
@@ -19,12 +21,12 @@ HEBREW = {**ENGLISH, "premise_tokens": ["כלב", "קטן", "ישן", "."]}
 @pytest.fixture
 def draw(page):
     def draw(prediction, **more) -> None:
-        page.set_content(f"<meta name=color-scheme content='light dark'><style>{style}</style><div></div>")
-        page.add_script_tag(content=script)
         given = {**attention_map(prediction), **more}
         page.evaluate("map => renderHeatMap(document.querySelector('div'), map)", given)
 
     style, script = ((FOLDER / f"heat_map.{suffix}").read_text() for suffix in ("css", "js"))
+    page.set_content(f"<meta name=color-scheme content='light dark'><style>{style}</style><div></div>")
+    page.add_script_tag(content=script)
     return draw
 
 
@@ -53,6 +55,118 @@ def test_pointing_says_the_weight_and_who_shares_it(page, draw):
     assert page.locator("td.in-group").count() == 3
     page.mouse.move(0, 600)
     assert said(page) == "" and page.locator(".current").count() == 0
+
+
+def test_a_grid_has_a_name_and_a_cells_name_is_its_weight(page, draw):
+    draw(ENGLISH, name="fusedmax", unknownRows=[1], unknownColumns=[0])
+    grid = page.get_by_role("grid", name="fusedmax: hypothesis attends to premise", exact=True)
+    cells = grid.get_by_role("gridcell")
+    names = [cell.get_attribute("aria-label") for cell in cells.all()]
+    assert names == ["0.25", "0.5", "0", "0.25", "0.333", "0.333", "0.333", "0"]
+    without_isolates = re.sub("[\u2068\u2069]", "", cells.nth(4).get_attribute("aria-description"))
+    assert without_isolates == "shared with “dogs”, “ran”; the model does not know “animal” and “Two”"
+    assert cells.nth(1).get_attribute("aria-description") is None
+
+
+def test_unknown_words_are_underlined_and_said(page, draw):
+    draw(ENGLISH, unknownRows=[1], unknownColumns=[0, 2])
+    assert page.locator("th .unknown").all_inner_texts() == ["Two", "ran", "animal"]
+    lines = page.evaluate(
+        "[...document.querySelectorAll('th span')].map(word => getComputedStyle(word).textDecorationLine)"
+    )
+    assert lines.count("underline") == 3
+    page.locator("th").get_by_text("ran").hover()
+    assert said(page) == "premise word “ran”, which the model does not know"
+    page.locator("th").get_by_text("dogs").hover()
+    assert said(page) == "premise word “dogs”"
+    page.locator("td").nth(2).hover()
+    assert said(page).endswith(": 0; the model does not know “ran”")
+
+
+def test_a_word_pointed_at_is_lit_in_all_maps_of_its_item(page, draw):
+    # The second splits the premise otherwise, and has "a" twice.
+    first = {**ENGLISH, "premise_tokens": ["a", "dog", "a", "cat"]}
+    second = {
+        "hypothesis_tokens": ["An", "animal"], "premise_tokens": ["a", "a", "cat"],
+        "hypothesis_to_premise_attention": [[0.5, 0.2, 0.3], [1, 0, 0]],
+    }  # fmt: skip
+    page.evaluate(
+        "document.body.innerHTML = '<div></div><main data-linked-maps><section></section><section></section></main>'"
+    )
+    draw_in = "([map, index]) => renderHeatMap(document.querySelectorAll('section')[index], map)"
+    for index, prediction in enumerate((first, second)):
+        page.evaluate(draw_in, [attention_map(prediction), index])
+    draw(ENGLISH)
+    other, *linked = page.locator(".heat-map").all()
+    linked[0].locator("td").nth(2).hover()
+    assert [one.locator("th.current").all_inner_texts() for one in (*linked, other)] == [
+        ["a", "An"], ["a", "An"], []
+    ]  # fmt: skip
+    readouts = [re.sub("[\u2068\u2069]", "", text) for text in page.locator(".readout").all_inner_texts()]
+    assert [text.split(": ")[-1] for text in readouts] == ["", "0", "0.2"]
+    linked[1].locator("thead th").get_by_text("cat").hover()
+    assert [one.locator("th.current").all_inner_texts() for one in (*linked, other)] == [["cat"], ["cat"], []]
+    page.mouse.move(0, 700)
+    assert page.locator(".current").count() == 0
+
+
+def test_a_map_that_is_drawn_anew_keeps_the_focus_at_its_place(page, draw):
+    draw(ENGLISH)
+    page.locator("td").nth(6).focus()
+    draw({**ENGLISH, "hypothesis_to_premise_attention": [[1, 0, 0, 0], [0, 0, 0.75, 0.25]]})
+    assert page.evaluate("document.activeElement.textContent") == ".75"
+    assert said(page).endswith("premise word “ran”: 0.75")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.textContent") == ".25"
+    page.evaluate("document.activeElement.blur()")
+    draw(ENGLISH)
+    assert page.evaluate("document.activeElement.tagName") == "BODY"
+
+
+def test_short_words_stand_upright_long_ones_are_cut_and_unseen_ones_have_a_name(page, draw):
+    words = ["n", "is", "dogs", "👩\u200d🚀", "w" * 900, "\ufeff"]
+    draw({
+        "hypothesis_tokens": ["w" * 900], "premise_tokens": words,
+        "hypothesis_to_premise_attention": [[0.004, 0.096, 0.2, 0.3, 0.4, 0]],
+    })  # fmt: skip
+    spans = page.locator("thead tr:nth-child(2) span")
+    modes = [span.evaluate("span => getComputedStyle(span).writingMode") for span in spans.all()]
+    upright, turned = "horizontal-tb", "vertical-rl"
+    assert modes == [upright, upright, turned, upright, turned, upright]
+    assert spans.nth(5).inner_text() == "U+FEFF"
+    assert page.locator("table").bounding_box()["height"] < 400
+    assert page.locator("tbody th").bounding_box()["width"] < 300
+    assert page.locator("td").all_inner_texts() == ["·", ".10", ".20", ".30", ".40", ""]
+
+
+def test_cells_use_the_room_that_there_is(page, draw):
+    def width_of_cells() -> float:
+        widths = {round(cell.bounding_box()["width"]) for cell in page.locator("td").all()}
+        assert max(widths) - min(widths) <= 1
+        return max(widths)
+
+    page.set_viewport_size({"width": 1600, "height": 700})
+    draw(ENGLISH, columns=["word"] * 20, weights=[[0.05] * 20] * 2, groups=[[], []])
+    assert 40 <= width_of_cells() <= 46  # no more, however wide the page
+    page.set_viewport_size({"width": 800, "height": 700})
+    assert 30 <= width_of_cells() < 40
+    page.set_viewport_size({"width": 360, "height": 700})
+    assert width_of_cells() >= 22  # and the map scrolls
+
+
+@pytest.mark.parametrize(
+    "media", [{"forced_colors": "active"}, {"media": "print", "color_scheme": "dark"}], ids=["forced", "print"]
+)
+def test_high_contrast_and_paper_show_the_cells_colours(page, draw, media):
+    draw(ENGLISH)
+    seen = page.locator("td").nth(1).screenshot()
+    page.emulate_media(**media)
+    # As it is seen, not as the style says: forced colors change what is painted only.
+    cell = page.locator("td").nth(1)
+    with Image.open(BytesIO(cell.screenshot())) as after, Image.open(BytesIO(seen)) as before:
+        place = (6, 6)
+        assert after.convert("RGB").getpixel(place) == before.convert("RGB").getpixel(place) != (255, 255, 255)
+    assert cell.evaluate("cell => getComputedStyle(cell).printColorAdjust") == "exact"
 
 
 @pytest.mark.parametrize("prediction, forward", [(ENGLISH, "ArrowRight"), (HEBREW, "ArrowLeft")], ids=["ltr", "rtl"])
