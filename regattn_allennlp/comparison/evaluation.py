@@ -15,7 +15,6 @@ from allennlp.common.util import sanitize
 from allennlp.data import DatasetReader, Instance, Vocabulary
 from allennlp.data.data_loaders import SimpleDataLoader
 from allennlp.data.fields import LabelField, TextField
-from allennlp.data.token_indexers import SingleIdTokenIndexer
 from allennlp.models import Model
 from allennlp.nn.util import move_to_device
 from tqdm import tqdm
@@ -24,6 +23,7 @@ from regattn_allennlp.comparison.calibration import expected_calibration_error, 
 from regattn_allennlp.comparison.faithfulness import faithfulness
 from regattn_allennlp.comparison.robustness import robustness
 from regattn_allennlp.data.labels import label_fields, unknown_label
+from regattn_allennlp.data.seen_words import seen_words
 from regattn_allennlp.models import AttentionModel
 
 # What is measured of the labels' probabilities.
@@ -169,27 +169,17 @@ def item_facts(instances: Sequence[Instance], vocab: Vocabulary) -> dict[str, li
 
     `Dict[str, List[Any]]`
         For each item "label", its name, or `None`; "length", in tokens, of the longest of its texts, 0 without any;
-        "has_unknown", whether a token is not in the vocabulary, or `None` where that cannot be told, as of pieces of
-        words.
+        "has_unknown", whether they have a word that the model does not know (see `seen_words`).
     """
     facts: dict[str, list[Any]] = {"label": [], "length": [], "has_unknown": []}
     for instance in instances:
         fields = instance.fields.values()
         texts = [field for field in fields if isinstance(field, TextField)]
         labels = [field.label for field in fields if isinstance(field, LabelField) and isinstance(field.label, str)]
-        unknown = [_has_unknown(text, vocab) for text in texts]
         facts["label"].append(labels[0] if len(labels) == 1 else None)
         facts["length"].append(max((len(text.tokens) for text in texts), default=0))
-        facts["has_unknown"].append(any(unknown) if unknown and None not in unknown else None)
+        facts["has_unknown"].append(any(seen_words(text, vocab).unknown for text in texts))
     return facts
-
-
-def _has_unknown(text: TextField, vocab: Vocabulary) -> Optional[bool]:
-    indexer: Any = next(iter((text._token_indexers or {}).values()), None)
-    if type(indexer) is not SingleIdTokenIndexer or indexer.namespace is None:
-        return None
-    unknown = vocab.get_token_to_index_vocabulary(indexer.namespace).get(vocab._oov_token)
-    return None if unknown is None else unknown in indexer.tokens_to_indices(text.tokens, vocab)["tokens"]
 
 
 def _log_probabilities(output: dict[str, Any]) -> np.ndarray:

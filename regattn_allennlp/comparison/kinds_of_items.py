@@ -65,6 +65,6 @@ def _kinds(facts: dict[str, list[Any]]) -> Iterator[tuple[str, str, np.ndarray]]
             shortest = lengths[chosen].min()
             yield "length", f"{shortest} to {high} words" if shortest < high else f"{high} words", chosen
     unknown = facts["has_unknown"]
-    if None not in unknown and len(set(unknown)) > 1:
+    if len(set(unknown)) > 1:
         yield "unknown words", "none", ~np.array(unknown)
         yield "unknown words", "some", np.array(unknown)

@@ -1,3 +1,5 @@
+import string
+
 from allennlp.data import Vocabulary
 from allennlp.data.token_indexers import SingleIdTokenIndexer, TokenCharactersIndexer
 
@@ -14,7 +16,10 @@ PAIRS = [
 def facts_of(indexer) -> dict:
     reader = EntailmentDatasetReader(token_indexers={"tokens": indexer})
     vocab = Vocabulary(
-        tokens_to_add={"tokens": ["a", "dog", "sleeps", "an", "animal", "is", "asleep", ".", "it", "runs"]}
+        tokens_to_add={
+            "tokens": ["a", "dog", "sleeps", "an", "animal", "is", "asleep", ".", "it", "runs"],
+            "token_characters": [*string.ascii_letters, "."],
+        }
     )
     instances = [reader.text_to_instance(*pair) for pair in PAIRS]
     for instance in instances:
@@ -29,5 +34,5 @@ def test_labels_lengths_and_unknown_words_are_told_of_items():
         "has_unknown": [False, True, False],
     }
     assert facts_of(SingleIdTokenIndexer())["has_unknown"] == [True, True, True]
-    # Of characters, no word is unknown.
-    assert facts_of(TokenCharactersIndexer(min_padding_length=1))["has_unknown"] == [None] * 3
+    # By its letters a word is known.
+    assert facts_of(TokenCharactersIndexer(min_padding_length=1))["has_unknown"] == [False] * 3
