@@ -85,6 +85,40 @@ def archive(allennlp, tmp_path_factory) -> Path:
     return folder / "model.tar.gz"
 
 
+# The looks that a page is checked in: what Playwright's emulate_media takes.
+LOOKS = {
+    "light": {"color_scheme": "light", "forced_colors": "none"},
+    "dark": {"color_scheme": "dark", "forced_colors": "none"},
+    "forced colors": {"color_scheme": "dark", "forced_colors": "active"},
+}
+SIZES = {"desktop": (1280, 800), "phone": (360, 740)}
+
+
+@pytest.fixture(scope="session")
+def assert_accessible():
+    """
+    Has axe-core look at a page as it stands, in every look and size; at the end it has the first of them.
+
+        assert_accessible(page)
+    """
+    from axe_playwright_python.sync_playwright import Axe
+
+    axe = Axe()
+
+    def check(page: Any) -> None:
+        reports = {}
+        for size, (width, height) in reversed(SIZES.items()):
+            page.set_viewport_size({"width": width, "height": height})
+            for look, media in reversed(LOOKS.items()):
+                page.emulate_media(**media)
+                results = axe.run(page)
+                if results.violations_count:
+                    reports[f"{size}, {look}"] = results.generate_report()
+        assert not reports, "\n\n".join(f"{where}: {report}" for where, report in reports.items())
+
+    return check
+
+
 @pytest.fixture(scope="module")  # Playwright keeps an event loop running, in which no test of asyncio can be
 def browser():
     """A headless Chromium, the machine's own."""
