@@ -41,6 +41,4 @@ def gradient_times_input(
             gradients = torch.autograd.grad(value, vectors, materialize_grads=True)
     finally:
         hook.remove()
-    return [
-        (gradient * vector).sum(-1).detach() for gradient, vector in zip(gradients, vectors, strict=True)
-    ]
+    return [(gradient * vector).sum(-1).detach() for gradient, vector in zip(gradients, vectors, strict=True)]

@@ -208,6 +208,11 @@ class AttentionalSeq2Seq(AttentionModel):
         return self._beam_search.beam_size
 
     @property
+    def has_latent_alignment(self) -> bool:
+        """Whether what the attention weights become once the target is known, the posterior, is another thing."""
+        return not isinstance(self._latent_alignment, SoftAlignment)
+
+    @property
     def attention(self) -> Attention:
         return self._decoder.attention
 

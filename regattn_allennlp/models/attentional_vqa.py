@@ -136,6 +136,11 @@ class AttentionalVqa(AttentionModel):
         return ("accuracy", "perplexity")
 
     @property
+    def has_latent_alignment(self) -> bool:
+        """Whether what the attention weights become once the target is known, the posterior, is another thing."""
+        return not isinstance(self._latent_alignment, SoftAlignment)
+
+    @property
     def attention(self) -> Attention:
         return self._attention
 
@@ -276,7 +281,7 @@ class AttentionalVqa(AttentionModel):
         values: torch.Tensor,
         region_mask: torch.Tensor,
     ) -> tuple[AlignmentQueries, Optional[torch.Tensor]]:
-        """The queries of the questions whose answers are known, and what the inference network says, if there is one."""
+        """The queries of the questions whose answers are known; what the inference network says, if there is one."""
 
         def log_likelihood(contexts: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
             items = known[numbers]

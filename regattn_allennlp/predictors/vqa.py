@@ -76,8 +76,8 @@ class VqaPredictor(AttentionPredictor):
 
         # Returns
 
-        "probability"; and where the alignment is latent "question_to_regions_posterior", a list with the question's
-        weights over the regions once the answer is known.
+        "answer", normalized, and its "probability"; and where the alignment is latent
+        "question_to_regions_posterior", a list with the question's weights over the regions once the answer is known.
 
         # Raises
 
@@ -95,7 +95,7 @@ class VqaPredictor(AttentionPredictor):
         answered.add_field("answer", LabelField(number, label_namespace="answers", skip_indexing=True))
         with torch.no_grad():
             output = self._model(**self._tensors([answered]), with_posterior=True)
-        read: JsonDict = {"probability": output["answer_probs"][0, number].item()}
+        read: JsonDict = {"answer": answer, "probability": output["answer_probs"][0, number].item()}
         if "question_to_regions_posterior" in output:
             read["question_to_regions_posterior"] = output["question_to_regions_posterior"][0].tolist()
         return read
