@@ -73,7 +73,8 @@ class EntailmentTask(Task):
         prediction = predictor.predict_instance(instance)
         return {
             "label": prediction["label"],
-            "probabilities": prediction["probabilities"],
+            # In one order, whatever the vocabulary's: models are compared.
+            "probabilities": dict(sorted(prediction["probabilities"].items())),
             **{view.name: predictor.attention_map(prediction, view.name) for view in self.views},
         }
 

@@ -25,8 +25,8 @@ class RequestError(ValueError):
 
 class Task:
     """
-    What requests and answers have of their own for one task. A subclass is all that a further task needs on the
-    server; the page makes its form of the `fields`, and draws the maps that the answer has by the names of the `views`.
+    What requests and answers have of their own for one task. A subclass is all that a further task needs: the page
+    makes its form of the `fields`, and draws the maps that the answer has by the names of the `views`.
 
     # Attributes
 
