@@ -4,17 +4,22 @@ import socket
 import time
 import webbrowser
 from contextlib import suppress
+from itertools import islice
+from pathlib import Path
 from threading import Thread
 
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
+from regattn_allennlp.data.example import Example
 from regattn_allennlp.predictors.archives import common_task, load_predictors, read_config, read_examples
 from regattn_allennlp.server import LoadedModels, create_application, is_loopback, open_socket, serve
 from regattn_allennlp.server.loaded_models import MAX_CHARACTERS, MAX_TOKENS
 from regattn_allennlp.server.tasks import TASKS
 
 SECONDS_BETWEEN_LOOKS = 0.1
+# Of those that nobody asked for.
+NUM_EXAMPLES = 8
 
 DESCRIPTION = """\
 Serves a web page on this machine: type a text, and see what models attend to, side by side, and what they conclude.
@@ -96,9 +101,7 @@ def serve_attention_from_arguments(arguments: argparse.Namespace) -> None:
                 f'"{arguments.archives[0]}" is a model for the task "{task.predictor_name}"; the page takes those for '
                 f"{', '.join(TASKS)}. `allennlp show-attention` shows models of any task."
             )
-        examples = None
-        if arguments.input is not None:
-            examples = list(read_examples(arguments.archives[0], arguments.input))
+        examples = _examples(arguments)
         models = LoadedModels(
             load_predictors(arguments.archives, arguments.cuda_device),
             arguments.max_characters,
@@ -110,6 +113,21 @@ def serve_attention_from_arguments(arguments: argparse.Namespace) -> None:
         if arguments.open:
             Thread(target=_open_in_browser, args=opened.getsockname()[:2], daemon=True).start()
         serve(create_application(models, host_names), opened)
+
+
+def _examples(arguments: argparse.Namespace) -> list[Example] | None:
+    """The user's own; without, some of the data that the first archive was validated by, if they are still there."""
+    archive = arguments.archives[0]
+    if arguments.input is not None:
+        return list(read_examples(archive, arguments.input))
+    source = str(read_config(archive).get("validation_data_path"))
+    # Nothing is downloaded for examples that nobody asked for.
+    if not source.startswith("sample:") and not Path(source).is_file():
+        return None
+    try:
+        return list(islice(read_examples(archive, source), NUM_EXAMPLES))
+    except ConfigurationError:
+        return None
 
 
 def _open_in_browser(host: str, port: int) -> None:

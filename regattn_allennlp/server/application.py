@@ -142,7 +142,12 @@ def create_application(models: LoadedModels, host_names: Optional[set[str]]) -> 
         content = await answered(request, lambda: _draw(*models.figure_maps(models.predict(body), body), body.format))
         return Response(content, media_type="image/svg+xml" if body.format == "svg" else "image/png")
 
-    @application.api_route("/api/image/{image_id:path}", methods=["GET", "HEAD"], summary="An image by its id")
+    @application.get(
+        "/api/image/{image_id:path}",
+        summary="An image by its id",
+        response_class=FileResponse,
+        responses=_problems({404: "There is no picture of it", 422: "The id is none"}),
+    )
     async def image(image_id: str) -> FileResponse:
         path = models.picture_of(image_id)
         if path is None:

@@ -81,7 +81,7 @@ Answer = TypeVar("Answer", bound=ArchiveAnswer)
 class AttentionAnswer(BaseModel, Generic[Answer]):
     """One entry for each archive, in the order of the command line."""
 
-    archives: list[Answer]
+    archives: list[Answer] = Field(description="What each makes of the request.")
 
 
 class Picture(BaseModel):
@@ -89,7 +89,7 @@ class Picture(BaseModel):
 
     view: str = Field(description="One of the task's views.")
     text: int = Field(0, ge=0, description="Of which of the texts, from 0, where there are several.")
-    format: Literal["svg", "png"] = "svg"
+    format: Literal["svg", "png"] = Field("svg", description="What to write.")
 
 
 class Parameter(BaseModel):
@@ -114,9 +114,9 @@ class Archive(BaseModel):
 class TaskField(BaseModel):
     """A field of requests."""
 
-    name: str
+    name: str = Field(description="Its key.")
     title: str = Field(description="What it is called on the page.")
-    is_optional: bool = False
+    is_optional: bool = Field(False, description="Whether requests may be without.")
     hint: Optional[str] = Field(None, description="What it is for.")
     options: Optional[list[str]] = Field(None, description="Values to choose from, of those that there are.")
 
@@ -133,16 +133,16 @@ class View(BaseModel):
 class ServedTask(BaseModel):
     """What requests and answers have of their own."""
 
-    name: str
+    name: str = Field(description="Of the predictor.")
     subject: str = Field(description="A sentence on what is seen.")
-    fields: list[TaskField]
-    views: list[View]
+    fields: list[TaskField] = Field(description="What requests have.")
+    views: list[View] = Field(description="The maps that answers have.")
 
 
 class Archives(BaseModel):
     """What is loaded, and what it takes."""
 
-    task: ServedTask
+    task: ServedTask = Field(description="The task of all archives.")
     archives: list[Archive] = Field(description="In the order of the command line.")
     max_characters: int = Field(description="A text has no more characters.")
     max_tokens: int = Field(description="A text has no more words and punctuation marks.")
@@ -160,7 +160,7 @@ class Examples(BaseModel):
     """A page of the examples that the server was started with."""
 
     found: int = Field(description="How many there are in all, of those that have what was searched for.")
-    examples: list[GivenExample]
+    examples: list[GivenExample] = Field(description="Those of the page.")
 
 
 class Problem(BaseModel):

@@ -28,10 +28,10 @@ class SequencePairsRequest(AttentionRequest):
 class Reading(BaseModel):
     """A text that a model writes, or that was given, and what it holds of it."""
 
-    text: str
+    text: str = Field(description="As it is written.")
     is_given: bool = Field(description="Whether it is the request's target.")
     log_prob: float = Field(description="Of the whole text, in nats, its end included.")
-    tokens: list[str]
+    tokens: list[str] = Field(description="Its words, characters, or pieces of words.")
     token_log_probs: list[float] = Field(description="Of each token, in nats; that of the text's end is the last.")
     target_to_source: AttentionMap = Field(
         description="What each token attended to: the prior, if the alignment is latent."
