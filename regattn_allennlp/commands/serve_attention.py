@@ -3,6 +3,7 @@ import logging
 import socket
 import time
 import webbrowser
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from regattn_allennlp.data.example import Example
 from regattn_allennlp.predictors.archives import common_task, load_predictors, read_config, read_examples
 from regattn_allennlp.server import LoadedModels, create_application, is_loopback, open_socket, serve
 from regattn_allennlp.server.loaded_models import MAX_CHARACTERS, MAX_TOKENS
-from regattn_allennlp.server.tasks import TASKS
+from regattn_allennlp.server.tasks import TASKS, Task
 
 SECONDS_BETWEEN_LOOKS = 0.1
 # Of those that nobody asked for.
@@ -101,7 +102,7 @@ def serve_attention_from_arguments(arguments: argparse.Namespace) -> None:
                 f'"{arguments.archives[0]}" is a model for the task "{task.predictor_name}"; the page takes those for '
                 f"{', '.join(TASKS)}. `allennlp show-attention` shows models of any task."
             )
-        examples = _examples(arguments)
+        examples = _examples(arguments, TASKS[task.predictor_name])
         models = LoadedModels(
             load_predictors(arguments.archives, arguments.cuda_device),
             arguments.max_characters,
@@ -115,19 +116,24 @@ def serve_attention_from_arguments(arguments: argparse.Namespace) -> None:
         serve(create_application(models, host_names), opened)
 
 
-def _examples(arguments: argparse.Namespace) -> list[Example] | None:
-    """The user's own; without, some of the data that the first archive was validated by, if they are still there."""
+def _examples(arguments: argparse.Namespace, task: type[Task]) -> Sequence[Example]:
+    """
+    The user's own, or the task's; else some of the data that the first archive was validated by, if they are still
+    there.
+    """
     archive = arguments.archives[0]
     if arguments.input is not None:
         return list(read_examples(archive, arguments.input))
+    if task.examples:
+        return task.examples
     source = str(read_config(archive).get("validation_data_path"))
     # Nothing is downloaded for examples that nobody asked for.
     if not source.startswith("sample:") and not Path(source).is_file():
-        return None
+        return ()
     try:
         return list(islice(read_examples(archive, source), NUM_EXAMPLES))
     except ConfigurationError:
-        return None
+        return ()
 
 
 def _open_in_browser(host: str, port: int) -> None:

@@ -55,7 +55,7 @@ class LoadedModels:
     predictors : `Sequence[NamedPredictor]`
     max_characters, max_tokens : `int`, optional (default = 1000 and 100)
         How long a text may be.
-    examples : `Sequence[Example]`, optional (default = the task's own)
+    examples : `Sequence[Example]`, optional (default = none)
         What the page offers to try.
     """
 
@@ -64,7 +64,7 @@ class LoadedModels:
         predictors: Sequence[NamedPredictor],
         max_characters: int = MAX_CHARACTERS,
         max_tokens: int = MAX_TOKENS,
-        examples: Optional[Sequence[Example]] = None,
+        examples: Sequence[Example] = (),
     ) -> None:
         self._predictors = {named.name: named.predictor for named in predictors}
         self.task = TASKS[predictors[0].predictor._model.default_predictor](list(self._predictors.values()))
@@ -78,7 +78,7 @@ class LoadedModels:
         self.max_tokens = max_tokens
         self._examples = [
             GivenExample(number=number, inputs=example.inputs, gold=example.gold)
-            for number, example in enumerate(self.task.examples if examples is None else examples, start=1)
+            for number, example in enumerate(examples, start=1)
         ]
 
     def warm_up(self) -> None:
