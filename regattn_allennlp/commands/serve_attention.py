@@ -1,5 +1,6 @@
 import argparse
 import logging
+import re
 import socket
 import time
 import webbrowser
@@ -128,7 +129,7 @@ def _examples(arguments: argparse.Namespace, task: type[Task]) -> Sequence[Examp
         return task.examples
     source = str(read_config(archive).get("validation_data_path"))
     # Nothing is downloaded for examples that nobody asked for.
-    if not source.startswith("sample:") and not Path(source).is_file():
+    if not source.startswith("sample:") and not Path(re.split(r"[!\[]", source)[0]).is_file():
         return ()
     try:
         return list(islice(read_examples(archive, source), NUM_EXAMPLES))

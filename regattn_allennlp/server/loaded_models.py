@@ -82,8 +82,8 @@ class LoadedModels:
         ]
 
     def warm_up(self) -> None:
-        """The first prediction compiles the operators, for seconds: before anyone waits for it."""
-        self.predict(self.task.warm_up_request())
+        """The first prediction compiles the operators and their gradients, for seconds: before anyone waits for it."""
+        self.predict(self.task.warm_up_request().model_copy(update={"influence": True}))
 
     def archives(self) -> Archives:
         task = self.task
@@ -203,7 +203,7 @@ class LoadedModels:
         name: str,
         instance: Instance,
         request: AttentionRequest,
-        words: Mapping[str, list[str]],
+        words: dict[str, list[str]],
         without: Mapping[str, set[int]],
     ) -> ArchiveAnswer:
         task, predictor, operator = self.task, self._predictors[name], self._operators.get(name)

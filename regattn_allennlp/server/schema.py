@@ -33,7 +33,7 @@ class AttentionRequest(BaseModel):
             'image, by "regions", the regions to hide.'
         ),
     )
-    influence: bool = Field(False, description="Whether the answer has gradient x input.")
+    influence: bool = Field(default=False, description="Whether the answer has gradient x input.")
 
 
 class AttentionMap(BaseModel):
@@ -53,9 +53,9 @@ class AttentionMap(BaseModel):
     unknown_columns: list[int] = Field(description="The same of the columns.")
     right_to_left: bool = Field(description="Whether the columns' sentence is read from right to left.")
     boxes: Optional[list[list[float]]] = Field(
-        None, description="Of each region left, top, right and bottom, as fractions of the image."
+        default=None, description="Of each region left, top, right and bottom, as fractions of the image."
     )
-    image: Optional[str] = Field(None, description="The image's address on this server.")
+    image: Optional[str] = Field(default=None, description="The image's address on this server.")
 
 
 class ArchiveAnswer(BaseModel):
@@ -67,7 +67,7 @@ class ArchiveAnswer(BaseModel):
         description="By text, its words, also those that were taken out; of an image its regions."
     )
     influence: Optional[dict[str, list[float]]] = Field(
-        None,
+        default=None,
         description=(
             "If wanted: gradient x input. By text, for each of its words, what it adds to the log-probability of "
             "what the model says, to first order; 0 for a word that was taken out."
@@ -88,8 +88,8 @@ class Picture(BaseModel):
     """What of an answer to draw, and how: the fields of `PictureRequest` besides those of a request."""
 
     view: str = Field(description="One of the task's views.")
-    text: int = Field(0, ge=0, description="Of which of the texts, from 0, where there are several.")
-    format: Literal["svg", "png"] = Field("svg", description="What to write.")
+    text: int = Field(default=0, ge=0, description="Of which of the texts, from 0, where there are several.")
+    format: Literal["svg", "png"] = Field(default="svg", description="What to write.")
 
 
 class Parameter(BaseModel):
@@ -99,7 +99,7 @@ class Parameter(BaseModel):
     trained: float = Field(description="The value that the model was trained with, or has learned.")
     lower_bound: float = Field(description="No value is below it.")
     may_be_lower_bound: bool = Field(description="False if values must be above `lower_bound`.")
-    upper_bound: float = Field(LARGEST_REGULARIZATION, description="No value is above it.")
+    upper_bound: float = Field(default=LARGEST_REGULARIZATION, description="No value is above it.")
     explanation: str = Field(description="What it does.")
 
 
@@ -116,9 +116,9 @@ class TaskField(BaseModel):
 
     name: str = Field(description="Its key.")
     title: str = Field(description="What it is called on the page.")
-    is_optional: bool = Field(False, description="Whether requests may be without.")
-    hint: Optional[str] = Field(None, description="What it is for.")
-    options: Optional[list[str]] = Field(None, description="Values to choose from, of those that there are.")
+    is_optional: bool = Field(default=False, description="Whether requests may be without.")
+    hint: Optional[str] = Field(default=None, description="What it is for.")
+    options: Optional[list[str]] = Field(default=None, description="Values to choose from, of those that there are.")
 
 
 class View(BaseModel):
@@ -167,4 +167,4 @@ class Problem(BaseModel):
     """The body of every answer with a status of 400 or above."""
 
     error: str = Field(description="What is wrong with the request, and what would be right.")
-    field: Optional[str] = Field(None, description="The field that is wrong, if it is one.")
+    field: Optional[str] = Field(default=None, description="The field that is wrong, if it is one.")

@@ -115,15 +115,19 @@ function signedMeasure(share) {
 }
 
 function shortNumber(value) {
-  return value.toFixed(2).replace("-", "\u2212");
+  const text = value.toFixed(2);
+  return text === "-0.00" ? "0.00" : text.replace("-", "\u2212");
+}
+
+function signedNumber(value) {
+  return value.toFixed(2) > 0 ? `+${shortNumber(value)}` : shortNumber(value);
 }
 
 /**
- * Of each text its words, with the mean of the weights that they receive in the answer's maps, where there is one, and
- * with gradient x input.
+ * Of each text its words, with the mean of the weights that they receive in a map, and with gradient x input. The map
+ * is the first of the views that has the text as its columns.
  */
-export function drawInfluence(element, answer, part, views) {
-  const { influence, words } = answer;
+export function drawInfluence(element, { influence, words }, part, views) {
   element.replaceChildren();
   for (const text of Object.keys(influence ?? {})) {
     const received = meanWeights(part[views.find((view) => view.columns === text && part[view.name])?.name]);
@@ -137,7 +141,7 @@ export function drawInfluence(element, answer, part, views) {
       if (received) {
         item.append(measure(received[position]), number("attention", shortNumber(received[position])));
       }
-      item.append(signedMeasure(value / largest), number("gradient times input", `${value > 0 ? "+" : ""}${shortNumber(value)}`));
+      item.append(signedMeasure(value / largest), number("gradient times input", signedNumber(value)));
       list.append(item);
     });
     element.append(heading, list);

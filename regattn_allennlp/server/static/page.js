@@ -250,7 +250,7 @@ function showCard(archive, answer) {
   const view = served.task.views.find(({ name }) => name === state.view);
   if (part[view.name]) keepFocus(map, () => drawMap(map, part[view.name], view));
   else map.replaceChildren(createElement("p", { class: "quiet" }, whyThereIsNone(view)));
-  drawInfluence(influence, answer, part, served.task.views);
+  drawInfluence(influence, answer, part, [view, ...served.task.views]);
 }
 
 function drawMap(element, received, view) {

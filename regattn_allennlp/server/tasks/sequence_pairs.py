@@ -22,7 +22,7 @@ class SequencePairsRequest(AttentionRequest):
     )
 
     source: str = Field(description="What to write a text of. Not blank.")
-    target: Optional[str] = Field(None, description="A text of which the models tell how likely they hold it.")
+    target: Optional[str] = Field(default=None, description="A text of which the models tell how likely they hold it.")
 
 
 class Reading(BaseModel):
@@ -37,7 +37,7 @@ class Reading(BaseModel):
         description="What each token attended to: the prior, if the alignment is latent."
     )
     target_to_source_posterior: Optional[AttentionMap] = Field(
-        None, description="If the alignment is latent: what each token is aligned with once it is known."
+        default=None, description="If the alignment is latent: what each token is aligned with once it is known."
     )
 
 

@@ -30,7 +30,9 @@ class VqaRequest(AttentionRequest):
 
     question: str = Field(description="Not blank.")
     image_id: str = Field(description="The image, as the archive's region features, or the sample, name it.")
-    answer: Optional[str] = Field(None, description="An answer of which the models tell how probable they hold it.")
+    answer: Optional[str] = Field(
+        default=None, description="An answer of which the models tell how probable they hold it."
+    )
 
 
 class VqaAnswer(ArchiveAnswer):
@@ -40,7 +42,7 @@ class VqaAnswer(ArchiveAnswer):
     probabilities: dict[str, float] = Field(description="Of the most probable answers, and of the one that was given.")
     question_to_regions: AttentionMap = Field(description="The prior, if the alignment is latent.")
     question_to_regions_posterior: Optional[AttentionMap] = Field(
-        None,
+        default=None,
         description="If the alignment is latent, and an answer is given: the weights once the answer is known.",
     )
 
