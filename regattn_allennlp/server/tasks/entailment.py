@@ -79,4 +79,4 @@ class EntailmentTask(Task):
         }
 
     def title(self, answer: EntailmentAnswer, text: int) -> str:
-        return f"{answer.label} {answer.probabilities[answer.label]:.2f}"
+        return f"{answer.label}\np = {answer.probabilities[answer.label]:.2f}"

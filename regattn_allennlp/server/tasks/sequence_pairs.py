@@ -105,7 +105,7 @@ class SequencePairsTask(Task):
 
     def title(self, answer: SequencePairsAnswer, text: int) -> str:
         reading = self.part(answer, text)
-        return f"{reading.text} {math.exp(reading.log_prob):.2g}"
+        return f"{reading.text}\np = {math.exp(reading.log_prob):.2g}"
 
     def part(self, answer: SequencePairsAnswer, text: int) -> Reading:
         return answer.texts[min(text, len(answer.texts) - 1)]

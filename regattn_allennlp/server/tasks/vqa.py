@@ -116,4 +116,4 @@ class VqaTask(Task):
         return answer
 
     def title(self, answer: VqaAnswer, text: int) -> str:
-        return f"{answer.label} {answer.probabilities[answer.label]:.2f}"
+        return f"{answer.label}\np = {answer.probabilities[answer.label]:.2f}"
