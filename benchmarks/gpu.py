@@ -1,6 +1,7 @@
 """
-Checks and measures the operators on a GPU: how exact their kernels are, how long they take, how much memory, whether
-CUDA graphs capture them, what packed rows gain, and where the slowest spends its time.
+Checks and measures the operators on a GPU: how exact their kernels are, how long they take, with the host's part and
+without, how much memory, whether CUDA graphs capture them, what packed rows gain, and where the slowest spends its
+time.
 
     python benchmarks/gpu.py OUT
 
@@ -11,8 +12,6 @@ entmax.sparsemax is timed beside them where the entmax package is installed.
 """
 
 import argparse
-import contextlib
-import io
 import json
 import math
 import multiprocessing
@@ -29,7 +28,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
-from operators import GAMMA, LAM, Operator, entmax, median_ratio, print_table, time_all, time_calls
+from operators import GAMMA, LAM, Operator, entmax, median_ratio, time_all, time_calls
 from torch import Tensor
 
 import regattn_allennlp
@@ -44,6 +43,10 @@ TOLERANCES = {torch.float64: 1e-10, torch.float32: 5e-6, torch.bfloat16: 2e-2}
 # On both sides of what kernels do in different ways; the last is too long for one tile.
 LENGTHS = [7, 64, 700, 9000]
 TINY_LENGTHS = [5]
+
+
+# Of the time that is left when it begins, what a part may take at most, so that every part gets its turn.
+SHARES = {"Exactness": 0.5, "Compilation": 0.3, "Time": 0.45, "Time on the device": 0.4}
 
 
 class Kernels(NamedTuple):
@@ -81,6 +84,16 @@ def with_alpha(alpha: float | None) -> Kernels:
     return Kernels(solve, multiply, "entmax_rows")
 
 
+def with_norm(name: str, jacobian: str, exponent: float) -> Kernels:
+    def solve(kernels, scores, mask, numbers, offsets):
+        return getattr(kernels, f"{name}_rows")(scores, mask, GAMMA, exponent, *offsets)
+
+    def multiply(kernels, vector, weights, numbers, offsets):
+        return getattr(kernels, f"{jacobian}_rows")(vector, weights, exponent, *offsets)
+
+    return Kernels(solve, multiply, f"{name}_rows")
+
+
 KERNELS = {
     "sparsemax": Kernels(
         lambda kernels, scores, mask, numbers, offsets: kernels.sparsemax_rows(scores, mask, GAMMA, *offsets),
@@ -95,15 +108,8 @@ KERNELS = {
     "oscarmax, lam by row": with_lam("oscarmax", True),
     **{f"entmax {alpha}": with_alpha(alpha) for alpha in (1.0, 1.25, 1.5, 2.0, 3.0)},
     "entmax, alpha by row": with_alpha(None),
-    "squared p-norm max": Kernels(
-        lambda kernels, scores, mask, numbers, offsets: kernels.squared_p_norm_max_rows(
-            scores, mask, GAMMA, 1.5, *offsets
-        ),
-        lambda kernels, vector, weights, numbers, offsets: kernels.squared_p_norm_jacobian_rows(
-            vector, weights, 1.5, *offsets
-        ),
-        "squared_p_norm_max_rows",
-    ),
+    "squared p-norm max": with_norm("squared_p_norm_max", "squared_p_norm_jacobian", 1.5),
+    "normmax": with_norm("normmax", "normmax_jacobian", 2.0),
 }
 
 
@@ -131,6 +137,7 @@ def operators_to_time(device: str) -> dict[str, Operator]:
         "entmax 3": by("entmax", alpha=3.0),
         "entmax, learned alpha": lambda scores, mask: learned(scores, mask),
         "squared p-norm max": by("squared_p_norm_max", exponent=1.5),
+        "normmax": by("normmax", exponent=2.0),
     }
 
 
@@ -140,9 +147,10 @@ class Run:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.device: str = arguments.device
         self.tiny: bool = arguments.tiny
-        self.jobs: int = arguments.jobs or (min(12, os.cpu_count() or 1) if arguments.device == "cuda" else 1)
+        self.jobs: int = arguments.jobs or (min(16, os.cpu_count() or 1) if arguments.device == "cuda" else 1)
         self.folder: Path = arguments.out
         self.end = time.monotonic() + arguments.seconds
+        self.end_of_part = self.end
         self.shapes = TINY_SHAPES if self.tiny else SHAPES
         self.dtypes = [torch.float32] if self.tiny else [torch.float32, torch.bfloat16]
         self.slowest: str | None = None
@@ -157,6 +165,9 @@ class Run:
     def seconds_left(self) -> float:
         return self.end - time.monotonic()
 
+    def part_is_over(self) -> bool:
+        return time.monotonic() >= self.end_of_part
+
     def write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "gpu.md").write_text("\n".join(self.lines) + "\n")
@@ -166,6 +177,7 @@ class Run:
     def do(self, title: str, part: Callable[["Run", dict[str, Any]], Iterator[str]], needs_cuda: bool) -> None:
         """Run a part, which yields lines and fills in what it found."""
         print(f"{title} ({self.seconds_left():.0f} s left)", file=sys.stderr)
+        self.end_of_part = time.monotonic() + SHARES.get(title, 1.0) * self.seconds_left()
         found: dict[str, Any] = {}
         self.parts[title] = found
         self.lines += [f"### {title}", ""]
@@ -287,17 +299,16 @@ def outcome(task: tuple[Callable, tuple]) -> Any:
 
 
 def in_parallel(run: Run, tasks: list[tuple[Callable, tuple]]) -> Iterator[Any]:
-    """The tasks' outcomes, as far as they are there after a third of the time. To compile is what takes most of it."""
-    end = time.monotonic() + run.seconds_left() / 3
+    """The tasks' outcomes, as far as they are there when the part is over. Most of its time is spent in compiling."""
     if run.jobs < 2:
         for task in tasks:
-            yield outcome(task) if time.monotonic() < end else "skipped: no time was left"
+            yield "skipped: no time was left" if run.part_is_over() else outcome(task)
         return
     with multiprocessing.get_context("spawn").Pool(run.jobs) as pool:
         pending = [pool.apply_async(outcome, (task,)) for task in tasks]
         for result in pending:
             try:
-                yield result.get(timeout=max(0.0, end - time.monotonic()))
+                yield result.get(timeout=max(0.0, run.end_of_part - time.monotonic()))
             except multiprocessing.TimeoutError:
                 yield "skipped: no time was left"
 
@@ -313,7 +324,12 @@ def exactness(run: Run, found: dict[str, Any]) -> Iterator[str]:
     ]
     errors: dict[tuple[str, torch.dtype], list[tuple[float, float]]] = {}
     complaints = []
-    for check, result in zip(checks, in_parallel(run, [(largest_errors, (check,)) for check in checks]), strict=True):
+    # Those begin first that take longest to compile: of packed rows, then of the longest.
+    started = sorted(checks, key=lambda check: -(check.length or math.inf))
+    outcomes = in_parallel(run, [(largest_errors, (check,)) for check in started])
+    results = dict(zip(started, outcomes, strict=True))
+    for check in checks:
+        result = results[check]
         label = f"{check.kernels}, {name_of(check.dtype)}, {check.title()}"
         if isinstance(result, str):
             complaints.append(f"{label}: {result}")
@@ -363,39 +379,109 @@ def compilation(run: Run, found: dict[str, Any]) -> Iterator[str]:
     yield from ["", *(f"- {complaint}" for complaint in complaints)]
 
 
+# By name of the operator: seconds, and how many times those of torch.softmax.
+Times = dict[str, tuple[float, float]]
+
+
+def tables(kind: str, names: list[str], rows: dict[str, Times]) -> Iterator[str]:
+    for number, (title, cell) in enumerate([("ms", "{:.3f}"), ("/ torch.softmax", "{:.2f}")]):
+        yield f"| {title}, {kind} | {' | '.join(names)} |"
+        yield "| --- " * (1 + len(names)) + "|"
+        for shape, row in rows.items():
+            figures = [(row[name][0] * 1000, row[name][1]) if name in row else None for name in names]
+            yield f"| {shape} | {' | '.join('' if pair is None else cell.format(pair[number]) for pair in figures)} |"
+        yield ""
+
+
 def times(run: Run, found: dict[str, Any]) -> Iterator[str]:
+    yield "Median time of calls one after another; where a problem is small, that is the host's time:\n"
     operators = operators_to_time(run.device)
-    cases = [(dtype, shape) for dtype in run.dtypes for shape in run.shapes]
-    for number, (dtype, shape) in enumerate(cases):
-        case = f"{shape_of(shape)}, {name_of(dtype)}"
-        # What follows the times gets a fifth.
-        seconds = 0.8 * run.seconds_left() / (len(cases) - number)
-        if seconds < (0 if run.tiny else 5):
-            yield f"{case}: skipped, no time was left\n"
-            continue
-        runnable = {}
-        for name, operator in operators.items():
-            result = outcome((run_once, (name, shape, dtype, run.device)))
-            if result is None:
-                runnable[name] = operator
-            else:
-                found["error"] = f"{name}, {case}: {result}"
-                yield f"- {found['error']}\n"
-        # An operator gets what is left after its first calls.
-        seconds_each = 0.01 if run.tiny else min(1.0, seconds / 2 / len(runnable))
-        measured = time_all(shape, False, run.device, dtype, seconds_each, runnable)
-        found[case] = {name: statistics.median(own) for name, own in measured.items()}
-        results = {(shape, False): measured}
-        with contextlib.redirect_stdout(io.StringIO()) as text:
-            print_table(f"ms, {name_of(dtype)}", results, lambda own, _: f"{statistics.median(own) * 1000:.3f}")
-            print_table(
-                f"/ torch.softmax, {name_of(dtype)}",
-                results,
-                lambda own, times: f"{median_ratio(own, times['torch.softmax']):.2f}",
-            )
-        yield text.getvalue()
-        if run.slowest is None and shape == run.shapes[1]:
-            run.slowest = max(found[case], key=found[case].get)
+    num_left = len(run.dtypes) * len(run.shapes)
+    for dtype in run.dtypes:
+        rows: dict[str, Times] = {}
+        for shape in run.shapes:
+            case = f"{shape_of(shape)}, {name_of(dtype)}"
+            seconds = (run.end_of_part - time.monotonic()) / num_left
+            num_left -= 1
+            if seconds < (0 if run.tiny else 2):
+                yield f"- {case}: skipped, no time was left"
+                continue
+            runnable = {}
+            for name, operator in operators.items():
+                result = outcome((run_once, (name, shape, dtype, run.device)))
+                if result is None:
+                    runnable[name] = operator
+                else:
+                    found["error"] = f"{name}, {case}: {result}"
+                    yield f"- {found['error']}"
+            # An operator gets what is left after its first calls.
+            seconds_each = 0.01 if run.tiny else min(1.0, seconds / 2 / len(runnable))
+            measured = time_all(shape, False, run.device, dtype, seconds_each, runnable)
+            reference = measured["torch.softmax"]
+            rows[shape_of(shape)] = {
+                name: (statistics.median(own), median_ratio(own, reference)) for name, own in measured.items()
+            }
+            found[case] = {name: own for name, (own, _) in rows[shape_of(shape)].items()}
+            if run.slowest is None and shape == run.shapes[1]:
+                run.slowest = max(found[case], key=found[case].get)
+        yield ""
+        yield from tables(name_of(dtype), list(operators), rows)
+
+
+def capture(step: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
+    """A CUDA graph of the step, and what the step returned, which each replay fills in anew."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        step()  # compiles
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    return graph, captured
+
+
+def seconds_on_device(operator: Operator, shape: tuple[int, int], dtype: torch.dtype) -> float:
+    """The median of replays of a CUDA graph of the weights and their gradient."""
+    scores = torch.randn(shape, device="cuda").to(dtype).requires_grad_()
+    upstream = torch.randn_like(scores)
+    graph, _ = capture(lambda: torch.autograd.grad(operator(scores, None), scores, upstream))
+    num_replays, elapsed = 5, []
+    for _ in range(6):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        for _ in range(num_replays):
+            graph.replay()
+        end.record()
+        end.synchronize()
+        elapsed.append(start.elapsed_time(end) / num_replays / 1000)
+    return statistics.median(elapsed)
+
+
+def times_on_device(run: Run, found: dict[str, Any]) -> Iterator[str]:
+    yield "Median time of replays of a CUDA graph, in which the host has no part:\n"
+    operators = operators_to_time(run.device)
+    for dtype in run.dtypes:
+        rows: dict[str, Times] = {}
+        for shape in run.shapes:
+            case = f"{shape_of(shape)}, {name_of(dtype)}"
+            found[case] = {}
+            for name, operator in operators.items():
+                if run.part_is_over():
+                    yield f"- {name}, {case}: skipped, no time was left"
+                    continue
+                if name in ("fusedmax", "oscarmax") and shape[1] > gpu_kernels().MAX_LENGTH:
+                    yield f"- {name}, {case}: not captured, as the host looks at the result in each round"
+                    continue
+                result = outcome((seconds_on_device, (operator, shape, dtype)))
+                if isinstance(result, str):
+                    yield f"- {name}, {case}: not captured, {result}"
+                else:
+                    found[case][name] = result
+            reference = found[case].get("torch.softmax", math.nan)
+            rows[shape_of(shape)] = {name: (own, own / reference) for name, own in found[case].items()}
+        yield ""
+        yield from tables(name_of(dtype), list(operators), rows)
 
 
 def memory(run: Run, found: dict[str, Any]) -> Iterator[str]:
@@ -429,14 +515,7 @@ def graphs(run: Run, found: dict[str, Any]) -> Iterator[str]:
             return weights.detach(), torch.autograd.grad(weights, scores, upstream)[0]
 
         try:
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                step()
-            torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                captured = step()
+            graph, captured = capture(step)
             with torch.no_grad():
                 scores.copy_(torch.randn_like(scores))
             graph.replay()
@@ -489,7 +568,7 @@ def packed(run: Run, found: dict[str, Any]) -> Iterator[str]:
     yield "| | ms | most memory, MB |"
     yield "| --- | --- | --- |"
     for name, step in steps.items():
-        if run.seconds_left() <= 0:
+        if run.part_is_over():
             yield f"| {name} | skipped: no time was left | |"
             continue
         step()
@@ -529,6 +608,7 @@ PARTS = [
     ("Exactness", exactness, False),
     ("Compilation", compilation, False),
     ("Time", times, False),
+    ("Time on the device", times_on_device, True),
     ("Memory", memory, True),
     ("CUDA graphs", graphs, True),
     ("Packed rows", packed, False),
@@ -542,7 +622,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true", help="tiny problems, to try the program")
     parser.add_argument("--seconds", type=float, default=480, help="what no longer fits is left out (default: 480)")
-    parser.add_argument("--jobs", type=int, help="processes that compile (default: up to 12; 1 without a GPU)")
+    parser.add_argument("--jobs", type=int, help="processes that compile (default: up to 16; 1 without a GPU)")
     arguments = parser.parse_args()
     if arguments.device == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"

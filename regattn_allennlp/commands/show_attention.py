@@ -1,9 +1,10 @@
 """`allennlp show-attention`: what trained models attend to, as pictures or as a page for the browser."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import matplotlib
 from allennlp.commands.subcommand import Subcommand
@@ -21,6 +22,7 @@ from regattn_allennlp.predictors.archives import (
     read_config,
     read_examples,
 )
+from regattn_allennlp.predictors.attention_predictor import AttentionPredictor
 from regattn_allennlp.visualization.attention_figure import attention_figure
 from regattn_allennlp.visualization.attention_page import attention_page
 
@@ -54,6 +56,12 @@ Models of any task can be shown, those of one task together. A single item is gi
     textual entailment            --premise "A dog sleeps." --hypothesis "An animal is asleep."
     sequence to sequence          --source "ein kleiner hund"
     questions about images        --question "What colour is the dog?" --image-id 42
+
+Self-attention is shown by layer and head, where a model's config has it: multi_head_self_attention,
+intra_sentence_attention, a graph encoder, a transformer.
+
+    allennlp show-attention output/aligned --premise "A dog sleeps." --hypothesis "An animal is asleep." \\
+        --direction premise_to_premise --layer 0 --head all --out heads.png
 
 Each row of a heat map is a word that attends (of the hypothesis, of the text that was written), and its weights over
 the columns (the words of the premise, of the source) sum to 1. A blank cell is a weight of exactly zero. Words that
@@ -111,8 +119,15 @@ class ShowAttention(Subcommand):
         )  # fmt: skip
         subparser.add_argument(
             "--direction", metavar="ROWS_to_COLUMNS",
-            help='what attends (the rows) to what (the columns), such as "premise_to_hypothesis"; by default the '
-            "model's first direction, such as hypothesis_to_premise",
+            help='what attends (the rows) to what (the columns), such as "premise_to_hypothesis", or in '
+            'self-attention "premise_to_premise"; by default the first of these that the model has',
+        )  # fmt: skip
+        subparser.add_argument(
+            "--layer", type=int, metavar="N", help="of self-attention: the layer, from 0 on (default: the last)"
+        )
+        subparser.add_argument(
+            "--head", metavar="N",
+            help='of self-attention: the head, from 0 on; "all" draws each, "mean" their mean (default: mean)',
         )  # fmt: skip
         subparser.add_argument(
             "--batch-size", type=int, default=32, metavar="N", help="items to predict at a time (default: %(default)s)"
@@ -124,17 +139,34 @@ class ShowAttention(Subcommand):
         return subparser
 
 
+class View(NamedTuple):
+    """One of the maps that stand side by side: what `draw` makes of the prediction of the archive of that number."""
+
+    title: str
+    archive: int
+    draw: Callable[[JsonDict], JsonDict]
+
+
 def _show_attention(arguments: argparse.Namespace) -> None:
     _check_arguments(arguments)
     names = archive_names(arguments.archives)
     task = common_task({path: read_config(path) for path in arguments.archives})
-    direction = _direction(arguments, task)
+    direction, is_self_attention = _direction(arguments, task)
     examples = _examples(arguments, task)
-    shown = _predict(examples, direction, arguments)
+    predictors = [loaded.predictor for loaded in load_predictors(arguments.archives, arguments.cuda_device)]
+    views: list[View] = []
+    for number, (name, predictor) in enumerate(zip(names, predictors, strict=True)):
+        if is_self_attention:
+            predictor.self_attention = True
+            views += _self_attention_views(name, number, predictor, direction, arguments)
+        else:
+            views.append(View(name, number, partial(predictor.attention_map, direction=direction)))
+    shown = _predict(examples, predictors, views, arguments.batch_size)
+    titles = [view.title for view in views]
     if arguments.out.suffix.lower() == ".html":
-        arguments.out.write_text(attention_page(names, list(shown)), encoding="utf-8")
+        arguments.out.write_text(attention_page(titles, list(shown)), encoding="utf-8")
     else:
-        _draw(names, shown, len(examples), arguments.out)
+        _draw(titles, shown, len(examples), arguments.out)
 
 
 def _check_arguments(arguments: argparse.Namespace) -> None:
@@ -148,18 +180,49 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         raise ConfigurationError(f'--out "{arguments.out}" is a folder, where a file is wanted.')
     if arguments.batch_size < 1:
         raise ConfigurationError(f"--batch-size must be at least 1, but is {arguments.batch_size}.")
+    head = arguments.head
+    if head is not None and head not in ("all", "mean") and not (head.isascii() and head.isdigit()):
+        raise ConfigurationError(f'--head must be a number from 0 on, "all" or "mean", but is "{head}".')
     check_for_gpu(arguments.cuda_device)
 
 
-def _direction(arguments: argparse.Namespace, task: Task) -> str:
-    if arguments.direction is None:
-        return task.directions[0]
-    if arguments.direction not in task.directions:
+def _direction(arguments: argparse.Namespace, task: Task) -> tuple[str, bool]:
+    """And whether it is to be shown as self-attention, by layer and head."""
+    layered = arguments.layer is not None or arguments.head is not None
+    directions = task.self_attention_directions if layered else (*task.directions, *task.self_attention_directions)
+    direction = directions[0] if arguments.direction is None else arguments.direction
+    if direction not in directions:
         raise ConfigurationError(
-            f'--direction is "{arguments.direction}", which is none of a model for the task '
-            f'"{task.predictor_name}": {", ".join(task.directions)}.'
+            f'--direction is "{direction}", which is none of {"self-attention in " if layered else ""}a model for the '
+            f'task "{task.predictor_name}": {", ".join(dict.fromkeys(directions))}.'
         )
-    return arguments.direction
+    return direction, layered or direction not in task.directions
+
+
+def _self_attention_views(
+    name: str, archive: int, predictor: AttentionPredictor, direction: str, arguments: argparse.Namespace
+) -> list[View]:
+    layers = predictor.self_attention_layers().get(direction, {})
+    if not layers:
+        raise ConfigurationError(
+            f'The model "{name}" has no self-attention {direction}: in its config is no multi_head_self_attention, '
+            "intra_sentence_attention or transformer that would make it."
+        )
+    layer = len(layers) - 1 if arguments.layer is None else arguments.layer
+    if not 0 <= layer < len(layers):
+        described = ", ".join(f"{number} ({module})" for number, module in enumerate(layers))
+        raise ConfigurationError(f'--layer is {layer}, but the layers of "{name}" {direction} are {described}.')
+    num_heads = list(layers.values())[layer]
+    draw = partial(predictor.self_attention_map, direction=direction, layer=layer)
+    title = f"{name}, layer {layer}"
+    if arguments.head in (None, "mean"):
+        return [View(f"{title}, mean of heads" if num_heads > 1 else title, archive, draw)]
+    heads = range(num_heads) if arguments.head == "all" else [int(arguments.head)]
+    if heads[-1] >= num_heads:
+        raise ConfigurationError(
+            f'--head is {arguments.head}, but the heads of "{name}" in layer {layer} are 0 to {num_heads - 1}.'
+        )
+    return [View(f"{title}, head {head}", archive, partial(draw, head=head)) for head in heads]
 
 
 def _examples(arguments: argparse.Namespace, task: Task) -> list[Example]:
@@ -187,11 +250,12 @@ def _flag(key: str) -> str:
     return f"--{key.replace('_', '-')}"
 
 
-def _predict(examples: Sequence[Example], direction: str, arguments: argparse.Namespace) -> Iterator[JsonDict]:
+def _predict(
+    examples: Sequence[Example], predictors: Sequence[AttentionPredictor], views: Sequence[View], batch_size: int
+) -> Iterator[JsonDict]:
     """Yields what `attention_page` takes, item by item."""
-    predictors = [loaded.predictor for loaded in load_predictors(arguments.archives, arguments.cuda_device)]
     with Tqdm.tqdm(total=len(examples), desc="showing") as progress:
-        for batch in lazy_groups_of(examples, arguments.batch_size):
+        for batch in lazy_groups_of(examples, batch_size):
             of_archives = [
                 predictor.predict_batch_json([dict(example.inputs) for example in batch]) for predictor in predictors
             ]
@@ -202,10 +266,10 @@ def _predict(examples: Sequence[Example], direction: str, arguments: argparse.Na
                     "gold": example.gold,
                     "predictions": [
                         {
-                            **predictor.answer(prediction)._asdict(),
-                            "map": predictor.attention_map(prediction, direction),
+                            **predictors[view.archive].answer(predictions[view.archive])._asdict(),
+                            "map": view.draw(predictions[view.archive]),
                         }
-                        for predictor, prediction in zip(predictors, predictions, strict=True)
+                        for view in views
                     ],
                 }
                 progress.update()

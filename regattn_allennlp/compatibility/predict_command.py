@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import sys
 from collections import deque
@@ -40,6 +41,37 @@ def take_several_files(predict: Any) -> None:
         run(args)
 
     predict.Predict.add_subparser, predict._predict = add_subparser_with_more_files, predict_all
+
+
+@mend(
+    "allennlp.commands.predict",
+    puts_back="`predict --predictor-args` that is no JSON object, or has a key that the predictor does not take, is "
+    "told in a line",
+    versions="allennlp==2.10.1",
+    test="tests/compatibility/predict_command_test.py::test_wrong_arguments_of_the_predictor_are_told",
+)
+def tell_wrong_predictor_arguments(predict: Any) -> None:
+    get_predictor = predict._get_predictor
+
+    @functools.wraps(get_predictor)
+    def get_predictor_or_tell(args: Any) -> Any:
+        given = args.predictor_args.strip()
+        try:
+            is_object = not given or isinstance(json.loads(given), dict)
+        except ValueError:
+            is_object = False
+        if not is_object:
+            raise predict.ConfigurationError(
+                f'--predictor-args must be a JSON object, such as {{"frozen": true}}, but is {given}'
+            )
+        try:
+            return get_predictor(args)
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            raise predict.ConfigurationError(f"--predictor-args {given}: {error}") from error
+
+    predict._get_predictor = get_predictor_or_tell
 
 
 class _Unreadable(NamedTuple):

@@ -4,6 +4,7 @@ from allennlp.data import Vocabulary
 from allennlp.models import Model
 
 from regattn_allennlp.modules.alignment_regularizer import observe_alignment
+from regattn_allennlp.modules.self_attention_record import self_attention_layers
 from regattn_allennlp.training.metrics import ItemAverage
 
 
@@ -22,9 +23,14 @@ class AttentionModel(Model):
     If layers of self-attention in the model carry an `AlignmentRegularizer`, what they add is in the output too: as
     "alignment_loss", weight * D, and "alignment_distance", D, beside a "loss". In training "loss" includes it; in
     evaluation it is the task's alone, so that models with and without can be compared.
+
+    What has self-attention in it, if the config says so, stands in `self_attention_directions`, by the names of the
+    attributes: what attends to what each time that it is applied, in this order, as "premise_to_premise". Layers are
+    numbered from 0 on in the order of `named_modules`, which has to be that of their application.
     """
 
     attention_directions: ClassVar[tuple[str, ...]]
+    self_attention_directions: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __init__(self, vocab: Vocabulary, **kwargs: Any) -> None:
         super().__init__(vocab, **kwargs)
@@ -41,6 +47,14 @@ class AttentionModel(Model):
                 output[name] = value.detach()
                 average(output[name])
         return output
+
+    def self_attention_layers(self) -> dict[str, dict[str, int]]:
+        """For each direction that there is self-attention in, the numbers of heads by the layers' names."""
+        layers: dict[str, dict[str, int]] = {}
+        for name, num_heads in self_attention_layers(self).items():
+            for direction in self.self_attention_directions.get(name.partition(".")[0], ()):
+                layers.setdefault(direction, {})[name] = num_heads
+        return layers
 
     def alignment_metrics(self, reset: bool = False) -> dict[str, float]:
         """

@@ -109,6 +109,7 @@ class AttentionalSeq2Seq(AttentionModel):
 
     default_predictor = "sequence_pairs"
     attention_directions = ("target_to_source",)
+    self_attention_directions = dict.fromkeys(("_source_text_field_embedder", "_encoder"), ("source_to_source",))
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import torch
 from allennlp.common import Lazy
@@ -75,6 +75,10 @@ class AttentionalVqa(AttentionModel):
 
     default_predictor = "vqa"
     attention_directions = ("question_to_regions",)
+    self_attention_directions: ClassVar[dict[str, tuple[str, ...]]] = {
+        "_text_field_embedder": ("question_to_question",),
+        "_region_encoder": ("regions_to_regions",),
+    }
 
     def __init__(
         self,

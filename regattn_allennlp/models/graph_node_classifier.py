@@ -1,4 +1,4 @@
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import torch
 from allennlp.common import Lazy
@@ -55,6 +55,7 @@ class GraphNodeClassifier(AttentionModel):
 
     default_predictor = "graphs"
     attention_directions = ("node_to_neighbors",)
+    self_attention_directions: ClassVar[dict[str, tuple[str, ...]]] = {"_graph_encoder": ("node_to_neighbors",)}
 
     def __init__(
         self,

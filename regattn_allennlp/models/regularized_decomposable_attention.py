@@ -60,6 +60,9 @@ class RegularizedDecomposableAttention(AttentionModel):
 
     default_predictor = "entailment"
     attention_directions = ("hypothesis_to_premise", "premise_to_hypothesis")
+    self_attention_directions = dict.fromkeys(
+        ("_text_field_embedder", "_encoders"), ("premise_to_premise", "hypothesis_to_hypothesis")
+    )
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from regattn_allennlp.modules.alignment_regularizer import AlignmentRegularizer
 from regattn_allennlp.modules.attention import SoftmaxAttention, require_regularized_attention
 from regattn_allennlp.modules.relative_position_bias import RelativePositionBias
 from regattn_allennlp.modules.require_at_least import require_at_least
+from regattn_allennlp.modules.self_attention_record import SelfAttentionWeights
 
 
 class SelfAttentionLayer(torch.nn.Module):
@@ -79,6 +80,7 @@ class SelfAttentionLayer(torch.nn.Module):
         self._attention = require_regularized_attention(
             SoftmaxAttention() if attention is None else attention.construct(), "multi-head self-attention"
         )
+        self._weights = SelfAttentionWeights(num_heads)
         self._distance_bias: Optional[RelativePositionBias] = None
         if max_distance is not None:
             require_at_least(1, max_distance, "max_distance")
@@ -133,7 +135,7 @@ class SelfAttentionLayer(torch.nn.Module):
         if self._distance_bias is not None:
             scores = scores + self._distance_bias(inputs.size(1))
         attended = mask.unsqueeze(1) if pair_mask is None else mask.unsqueeze(1) & pair_mask
-        weights = self._attention.weights(scores, attended.unsqueeze(1))
+        weights = self._weights(self._attention.weights(scores, attended.unsqueeze(1)), mask)
         # Shape: (batch_size, num_positions, num_heads * head_dim)
         contexts = (weights @ values).transpose(1, 2).flatten(2)
         outputs = inputs + self._dropout(self._output_projection(contexts))

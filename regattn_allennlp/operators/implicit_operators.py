@@ -128,7 +128,8 @@ class _Solution(torch.autograd.Function):
             else:
                 rows = Rows(offsets, weights.size(-1))
                 by_tensor = -rows.sum(gradient * ctx.regularizer.slopes_by_parameter(weights, rows.spread(tensor)))
-        return None, gradient / ctx.gamma, None, None, None, by_tensor, None, None
+        gradient = gradient if ctx.gamma == 1 else gradient / ctx.gamma
+        return None, gradient, None, None, None, by_tensor, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple:

@@ -3,8 +3,8 @@ The row solvers and their Jacobians as operators of PyTorch's library, `torch.op
 dense or packed rows (see `rows`). What they compute, `kernels` says.
 """
 
+import functools
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -28,31 +28,35 @@ SCHEMAS = {
 }
 
 
-def _gpu_kernels(name: str, rows: Tensor) -> ModuleType | None:
-    """Those for the device of `rows`, if it is a GPU and they have this one."""
-    if not rows.is_cuda:
-        return None
+# Imported when first needed: compilers take long to import.
+
+
+@functools.cache
+def _gpu_kernel(name: str) -> Callable[..., Any] | None:
     try:
         from regattn_allennlp.operators.kernels import gpu
     except ImportError:  # there is no Triton for this platform
         return None
-    return gpu if hasattr(gpu, f"{name}_rows") else None
+    return getattr(gpu, f"{name}_rows", None)
+
+
+@functools.cache
+def _cpu_kernel(name: str) -> Callable[..., Any]:
+    from regattn_allennlp.operators.kernels import cpu
+
+    return getattr(cpu, f"{name}_rows")
 
 
 def has_kernel(name: str, rows: Tensor) -> bool:
     """Whether the device of `rows` has a kernel of this name itself."""
-    return rows.device.type == "cpu" or _gpu_kernels(name, rows) is not None
+    return rows.device.type == "cpu" or (rows.is_cuda and _gpu_kernel(name) is not None)
 
 
 def _implementation(name: str) -> Callable[..., Any]:
     def solve(rows: Tensor, *arguments: Any) -> Any:
-        # Imported when first needed: compilers take long to import.
-        kernels = _gpu_kernels(name, rows)
-        if kernels is None:
-            from regattn_allennlp.operators.kernels import cpu  # serves every other device too, by way of a copy
-
-            kernels = cpu
-        return getattr(kernels, f"{name}_rows")(rows.contiguous(), *arguments)
+        # The CPU's kernels serve every other device too, by way of a copy.
+        kernel = (_gpu_kernel(name) if rows.is_cuda else None) or _cpu_kernel(name)
+        return kernel(rows.contiguous(), *arguments)
 
     return solve
 

@@ -54,6 +54,12 @@ class Task:
     def directions(self) -> tuple[str, ...]:
         return self.model.attention_directions
 
+    @property
+    def self_attention_directions(self) -> tuple[str, ...]:
+        """Those that a model of this task may have, if its config says so."""
+        of_parts = self.model.self_attention_directions.values()
+        return tuple(dict.fromkeys(direction for directions in of_parts for direction in directions))
+
 
 def load_predictors(paths: Sequence[str], cuda_device: int = -1) -> list[NamedPredictor]:
     """

@@ -1,5 +1,8 @@
+import json
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple, Optional
 
+import numpy as np
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import JsonDict
 from allennlp.data import Batch, DatasetReader, Instance
@@ -8,7 +11,11 @@ from allennlp.nn.util import move_to_device
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.data.dataset_readers.source_dataset_reader import SourceDatasetReader
+from regattn_allennlp.data.seen_words import seen_words
 from regattn_allennlp.data.source_rows import is_unicode
+from regattn_allennlp.modules.self_attention_record import RecordedLayer, recording_self_attention
+from regattn_allennlp.predictors.self_attention import layer_of_item, layers_by_direction, texts_of
+from regattn_allennlp.visualization.attention_map import attention_map
 
 
 class Answer(NamedTuple):
@@ -23,6 +30,14 @@ class AttentionPredictor(Predictor):
     What the commands of this package ask of a predictor, whatever its task. It reads JSON lines and ignores keys that
     it does not know.
 
+    Of each text, say "premise", a prediction has "premise_unknown", the positions of the words that the model does not
+    know, and "premise_same_as", for each word the position of the first that is the same to it: see `SeenWords`.
+
+    With `self_attention`, which may be set at any time, a prediction has "self_attention": by direction, such as
+    "premise_to_premise", for each layer from the first on a dict with "name", where it is in the model; "tokens",
+    "same_as" and "unknown" of the words, or of a transformer's word pieces; and "weights", for each head and each row
+    the weights over all columns, which sum to 1.
+
     What cannot be predicted is a ConfigurationError. The command `predict` names the line that it is in, and writes
     the predictions for the lines before it: see `compatibility.predict_command`.
     """
@@ -34,10 +49,15 @@ class AttentionPredictor(Predictor):
     # "grad_input_1". `None` where there is no text.
     attacked_field: ClassVar[Optional[str]]
 
-    def __init__(self, model: Model, dataset_reader: DatasetReader, frozen: bool = True) -> None:
+    def __init__(
+        self, model: Model, dataset_reader: DatasetReader, frozen: bool = True, self_attention: bool = False
+    ) -> None:
+        if not isinstance(self_attention, bool):
+            raise ConfigurationError(f'"self_attention" must be true or false, but is {json.dumps(self_attention)}')
         if isinstance(dataset_reader, SourceDatasetReader):
             dataset_reader = dataset_reader.to_predict()
         super().__init__(model, dataset_reader, frozen)
+        self.self_attention = self_attention
 
     def answer(self, prediction: JsonDict) -> Answer:
         raise NotImplementedError
@@ -60,6 +80,85 @@ class AttentionPredictor(Predictor):
         batch = Batch(instances)
         batch.index_instances(self._model.vocab)
         return move_to_device(batch.as_tensor_dict(), self._model._get_prediction_device())
+
+    def self_attention_layers(self) -> dict[str, dict[str, int]]:
+        """
+        For each direction of self-attention that there is in this model, the numbers of heads by the layers' names,
+        from the first layer on: {"premise_to_premise": {"_encoders.0._layers.0": 4}, "hypothesis_to_hypothesis": ...}
+        """
+        return self._model.self_attention_layers()
+
+    def self_attention_map(
+        self, prediction: JsonDict, direction: str, layer: int = -1, head: Optional[int] = None
+    ) -> JsonDict:
+        """
+        What is drawn of self-attention, as `attention_map` makes it.
+
+        # Parameters
+
+        prediction : `JsonDict`
+            Made while this predictor's `self_attention` was true.
+        direction : `str`
+            One of `self_attention_layers()`.
+        layer : `int`, optional (default = the last)
+            From 0 on.
+        head : `int`, optional (default = the mean of all)
+            From 0 on.
+        """
+        of_layer = prediction["self_attention"][direction][layer]
+        weights = of_layer["weights"]
+        words = {
+            f"{side}_{key}": of_layer[key]
+            for side in direction.split("_to_")
+            for key in ("tokens", "same_as", "unknown")
+        }
+        words[f"{direction}_attention"] = np.mean(weights, axis=0).tolist() if head is None else weights[head]
+        return attention_map(words, direction)
+
+    def predict_instance(self, instance: Instance) -> JsonDict:
+        with self._recording() as record:
+            prediction = super().predict_instance(instance)
+        self._complete([instance], [prediction], record)
+        return prediction
+
+    def predict_batch_instance(self, instances: list[Instance]) -> list[JsonDict]:
+        with self._recording() as record:
+            predictions = super().predict_batch_instance(instances)
+        self._complete(instances, predictions, record)
+        return predictions
+
+    def _recording(self) -> AbstractContextManager[Optional[list[RecordedLayer]]]:
+        return recording_self_attention(self._model) if self.self_attention else nullcontext()
+
+    def _complete(
+        self, instances: list[Instance], predictions: list[JsonDict], record: Optional[list[RecordedLayer]]
+    ) -> None:
+        """Adds to the predictions what the model sees of the words and, if there is a record, its self-attention."""
+        layers = None if record is None else layers_by_direction(self._model, record, len(instances))
+        for number, (instance, prediction) in enumerate(zip(instances, predictions, strict=True)):
+            texts = texts_of(instance)
+            words = {}
+            for name, text in texts.items():
+                seen = seen_words(text, self._model.vocab)._asdict()
+                prediction.update({f"{name}_{key}": value for key, value in seen.items()})
+                words[name] = {"tokens": [token.text for token in text], **seen}
+            if layers is not None:
+                prediction["self_attention"] = {}
+                for direction, of_direction in layers.items():
+                    side, _ = direction.split("_to_")
+                    attending = words.get(side) or self._named(prediction)
+                    prediction["self_attention"][direction] = [
+                        layer_of_item(layer, number, attending, texts.get(side)) for layer in of_direction
+                    ]
+
+    def _named(self, prediction: JsonDict) -> JsonDict:
+        """What `layer_of_item` calls "words" where these are nodes or regions."""
+        names = self.names(prediction)
+        return {"tokens": names, "same_as": list(range(len(names))), "unknown": []}
+
+    def names(self, prediction: JsonDict) -> list[str]:
+        """Of a prediction's nodes or regions. Not asked for where only words attend."""
+        raise NotImplementedError
 
     def check_input(self, inputs: Any) -> None:
         """Raises a ConfigurationError for what cannot be predicted."""

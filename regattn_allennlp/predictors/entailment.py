@@ -16,7 +16,7 @@ class EntailmentPredictor(AttentionPredictor):
     Predicts from JSON lines with the keys "premise" and "hypothesis". Each line of output has
     "label"; "probabilities" by label name; "premise_tokens" and "hypothesis_tokens"; and
     "premise_to_hypothesis_attention" (a list of weights over the hypothesis for every premise token) and
-    "hypothesis_to_premise_attention".
+    "hypothesis_to_premise_attention"; and what `AttentionPredictor` adds.
 
     Registered as a `Predictor` with name "entailment".
     """

@@ -23,7 +23,8 @@ class GraphsPredictor(AttentionPredictor):
 
     Each line of output has, for each node in order, "node_labels"; "probabilities" of all labels by name;
     "node_probs", the same by the vocabulary's numbers; "node_to_neighbors_attention", a list with the node's weights
-    over all nodes; and "id", "node_names" and "num_nodes", empty where not known.
+    over all nodes; and "id", "node_names" and "num_nodes", empty where not known. What `AttentionPredictor` adds as
+    "self_attention" is in the direction "node_to_neighbors" too, there of each layer and head.
 
     Registered as a `Predictor` with name "graphs".
     """
@@ -47,16 +48,21 @@ class GraphsPredictor(AttentionPredictor):
         the columns.
         """
         weights = prediction[f"{direction}_attention"]
-        names = prediction["node_names"] or [str(number) for number in range(len(weights))]
+        names = self.names(prediction)
         return {
             "rows": names,
             "columns": names,
             "weights": weights,
             "groups": [equal_groups(of_row) for of_row in weights],
+            "unknownRows": [],
+            "unknownColumns": [],
             "rowTitle": "node",
             "columnTitle": "neighbors",
             "rightToLeft": is_right_to_left(names),
         }
+
+    def names(self, prediction: JsonDict) -> list[str]:
+        return prediction["node_names"] or [str(number) for number in range(len(prediction["node_labels"]))]
 
     def check_input(self, inputs: Any) -> None:
         if not isinstance(inputs, dict):

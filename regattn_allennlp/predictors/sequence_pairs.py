@@ -18,7 +18,8 @@ class SequencePairsPredictor(AttentionPredictor):
     """
     Predicts from JSON lines with the key "source", a text. Each line of output has "source_tokens" and "predictions",
     from the best on, as many as the model's `num_best`. Each of these has "text", "tokens", "log_prob" (of the whole
-    text, in nats) and "attention": a list of weights over the source's tokens for every token.
+    text, in nats) and "attention": a list of weights over the source's tokens for every token. `AttentionPredictor`
+    adds what it tells of the source.
 
     A "target" in a line is ignored, so files of pairs can be predicted as they are.
 
@@ -38,14 +39,13 @@ class SequencePairsPredictor(AttentionPredictor):
 
     def attention_map(self, prediction: JsonDict, direction: str) -> JsonDict:
         best = prediction["predictions"][0]
-        return attention_map(
-            {
-                "source_tokens": prediction["source_tokens"],
-                "target_tokens": best["tokens"],
-                "target_to_source_attention": best["attention"],
-            },
-            direction,
-        )
+        unknown = [position for position, token in enumerate(best["tokens"]) if token == self._model.vocab._oov_token]
+        target = {
+            "target_tokens": best["tokens"],
+            "target_unknown": unknown,
+            "target_to_source_attention": best["attention"],
+        }
+        return attention_map({**prediction, **target}, direction)
 
     def read_targets(self, instance: Instance, targets: Sequence[Sequence[Token]]) -> list[JsonDict]:
         """
@@ -126,4 +126,5 @@ def _with_target(instance: Instance, target: Sequence[Token]) -> Instance:
 
 
 def _shown(prediction: JsonDict) -> JsonDict:
-    return {key: prediction[key] for key in ("source_tokens", "predictions")}
+    shown = ("source_tokens", "source_same_as", "source_unknown", "predictions", "self_attention")
+    return {key: prediction[key] for key in shown if key in prediction}

@@ -57,12 +57,14 @@ class VqaPredictor(AttentionPredictor):
             The path of the picture.
         """
         weights = prediction[f"{direction}_attention"]
-        names = prediction["region_names"] or [str(number) for number in range(1, len(weights[0]) + 1)]
+        names = self.names(prediction)
         return {
             "rows": [prediction["question"]],
             "columns": names,
             "weights": weights,
             "groups": [equal_groups(of_row) for of_row in weights],
+            "unknownRows": [],
+            "unknownColumns": [],
             "rowTitle": "question",
             "columnTitle": "regions",
             "rightToLeft": is_right_to_left(names),
@@ -110,6 +112,10 @@ class VqaPredictor(AttentionPredictor):
 
         of_texts = gradient_times_input(self.get_interpretable_text_field_embedder(), score, [regions])
         return {name: of_text[0].tolist() for name, of_text in zip(("question", "regions"), of_texts, strict=True)}
+
+    def names(self, prediction: JsonDict) -> list[str]:
+        (weights,) = prediction["question_to_regions_attention"]
+        return prediction["region_names"] or [str(number) for number in range(1, len(weights) + 1)]
 
     def check_input(self, inputs: Any) -> None:
         super().check_input(inputs)

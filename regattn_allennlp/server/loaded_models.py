@@ -275,8 +275,8 @@ def _map(one: JsonDict, request: AttentionRequest) -> AttentionMap:
         columns=one["columns"],
         weights=one["weights"],
         groups=one["groups"],
-        unknown_rows=one.get("unknownRows", []),
-        unknown_columns=one.get("unknownColumns", []),
+        unknown_rows=one["unknownRows"],
+        unknown_columns=one["unknownColumns"],
         right_to_left=one["rightToLeft"],
         boxes=one.get("boxes"),
         # Where it lies on this machine is nobody's business.

@@ -44,13 +44,13 @@ class AttentionMap(BaseModel):
     weights: list[list[float]] = Field(description="One list of weights for each row; each sums to 1.")
     groups: list[list[list[tuple[int, int]]]] = Field(
         description=(
-            "For each row the groups of columns, with at least two different words, that share exactly one weight "
-            "that is not 0, larger weights first; a group is its runs of neighbouring columns, each [first, one "
-            "after the last], from 0."
+            "For each row the groups of columns, with at least two words that are different to the model, that share "
+            "exactly one weight that is not 0, larger weights first; a group is its runs of neighbouring columns, "
+            "each [first, one after the last], from 0."
         )
     )
-    unknown_rows: list[int] = Field(description="The positions of the rows whose words the model does not know.")
-    unknown_columns: list[int] = Field(description="The same of the columns.")
+    unknown_rows: list[int] = Field(description="Which rows, from 0, are words that the model does not know.")
+    unknown_columns: list[int] = Field(description="Which columns, from 0, are words that the model does not know.")
     right_to_left: bool = Field(description="Whether the columns' sentence is read from right to left.")
     boxes: Optional[list[list[float]]] = Field(
         default=None, description="Of each region left, top, right and bottom, as fractions of the image."

@@ -28,14 +28,17 @@ def test_every_part_reports(run_benchmark):
     process, page, results = run_benchmark()
     assert process.returncode == 0, process.stderr
     parts = results["parts"]
-    assert [title for title in parts if "skipped" in parts[title]] == ["Memory", "CUDA graphs"]
-    assert page.count("Skipped: needs CUDA") == 2
+    assert [title for title in parts if "skipped" in parts[title]] == ["Time on the device", "Memory", "CUDA graphs"]
+    assert page.count("Skipped: needs CUDA") == 3
     assert all(f"### {title}" in page for title in parts)
     assert not any("error" in found for found in parts.values())
     assert max(map(max, parts["Exactness"].values())) < 1e-6
     for times in parts["Time"].values():
         assert times.keys() >= {"torch.softmax", "fusedmax", "entmax 1.5", "entmax, learned alpha"}
     assert {"torch.softmax, padded", "fusedmax, packed"} <= parts["Packed rows"].keys()
+    for kind in ("ms", "/ torch.softmax"):  # a table of all shapes
+        rows = page.partition(f"| {kind}, float32 | torch.softmax |")[2].partition("\n\n")[0]
+        assert "| 6 x 5 |" in rows and "| 3 x 20 |" in rows
     assert "torch.softmax |" in page and results["torch"] in page
 
 

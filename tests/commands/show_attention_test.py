@@ -72,7 +72,13 @@ def test_an_svg_holds_words_weights_and_outlines(allennlp, archives, predictor, 
     assert texts.count(label) == 2 and {"fusedmax", "other"} <= set(texts)
     runs = [runs for groups in expected["groups"] for runs in groups]
     outlines = out.read_text().count(f"stroke: {GROUP_COLOR}")
-    assert outlines == 2 * sum(2 * len(runs) - 1 for runs in runs) > 0  # boxes, and lines between them
+    assert outlines == 2 * sum(2 * len(runs) - 1 for runs in runs)  # boxes, and lines between them
+    assert outlines or direction  # the hypothesis, as columns, is too short for groups
+
+
+def test_a_model_without_self_attention_is_named(allennlp, archive, tmp_path):
+    with pytest.raises(ConfigurationError, match='"fusedmax" has no self-attention premise_to_premise: in its config'):
+        allennlp("show-attention", archive, *ONE_PAIR, "--head", "all", "--out", tmp_path / "a.png")
 
 
 def test_a_png_is_drawn_and_overwritten(allennlp, archive, tmp_path):
@@ -157,6 +163,14 @@ def test_pairs_may_have_no_label(allennlp, archive, tmp_path, name, content, lab
         (
             (*ONE_PAIR, "--direction", "target_to_source", "--out", "a.png"),
             '"target_to_source", which is none of .*"entailment": hypothesis_to_premise, premise_to_hypothesis',
+        ),
+        (
+            (*ONE_PAIR, "--direction", "premise_to_hypothesis", "--layer", "0", "--out", "a.png"),
+            'none of self-attention in .*"entailment": premise_to_premise, hypothesis_to_hypothesis',
+        ),
+        (
+            (*ONE_PAIR, "--head", "-1", "--out", "a.png"),
+            '--head must be a number from 0 on, "all" or "mean", but is "-1"',
         ),
         ((*ONE_PAIR, "--out", "a.png", "--batch-size", "0"), "--batch-size must be at least 1, but is 0"),
         ((*ONE_PAIR, "--out", "a.png", "--cuda-device", "77"), "(?i)gpu"),

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
@@ -56,6 +57,31 @@ def test_a_transformer_is_fine_tuned_evaluated_and_predicts(allennlp, tmp_path, 
     sentences = ("--premise", pair["premise"], "--hypothesis", pair["hypothesis"])
     allennlp("show-attention", run, *sentences, "--out", picture)
     assert all(f">{piece}<" in picture.read_text() for piece in pieces)
+
+    # Its self-attention: two heads, each with its weights over all word pieces.
+    arguments = ("predict", run / "model.tar.gz", tmp_path / "pairs.jsonl", "--silent", "--output-file")
+    allennlp(*arguments, tmp_path / "with.jsonl", "--predictor-args", '{"self_attention": true}', *INCLUDE)
+    with_layers = json.loads((tmp_path / "with.jsonl").read_text())
+    layers = with_layers.pop("self_attention")["premise_to_premise"]
+    assert with_layers == prediction and [layer["tokens"] for layer in layers] == [pieces] * len(layers)
+    page = tmp_path / "attention.html"
+    wanted = ("--direction", "premise_to_premise", "--layer", "1", "--head", "all")
+    allennlp("show-attention", run, *sentences, "--out", page, *wanted)
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    shown = json.loads(data)
+    assert shown["archives"] == ["run, layer 1, head 0", "run, layer 1, head 1"]
+    for head, one in enumerate(shown["examples"][0]["predictions"]):
+        assert one["map"]["rows"] == one["map"]["columns"] == pieces
+        np.testing.assert_allclose(one["map"]["weights"], layers[1]["weights"][head], rtol=1e-3)
+        np.testing.assert_allclose(np.sum(layers[1]["weights"][head], axis=1), 1, atol=1e-5)
+    allennlp("show-attention", run, *sentences, "--out", picture, *wanted[:2])  # the mean of the last layer
+    assert f">run, layer {len(layers) - 1}, mean of heads<" in picture.read_text()
+    for more, message in {
+        ("--layer", "12"): r'--layer is 12, but the layers of "run" premise_to_premise are 0 \(_text_.*\.0\), 1 \(',
+        ("--head", "2"): '--head is 2, but the heads of "run" in layer [0-9]+ are 0 to 1',
+    }.items():
+        with pytest.raises(ConfigurationError, match=message):
+            allennlp("show-attention", run, *sentences, "--out", picture, *more)
 
 
 def test_the_transformer_is_trained_gently_and_all_else_is_not(monkeypatch):

@@ -51,6 +51,20 @@ def test_a_line_is_named_and_those_before_it_are_kept(allennlp, classifier, tmp_
     assert numbers(predictions) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ('{"frozen": tru', 'must be a JSON object, .*but is {"frozen": tru$'),
+        ("[1]", r"must be a JSON object, .*but is \[1\]$"),
+        ('{"frosen": true}', """{"frosen": true}: .*unexpected keyword argument 'frosen'"""),
+    ],
+)
+def test_wrong_arguments_of_the_predictor_are_told(allennlp, classifier, tmp_path, given, message):
+    path = write(tmp_path / "in.jsonl", SENTENCES)
+    with pytest.raises(ConfigurationError, match=f"^--predictor-args {message}"):
+        allennlp("predict", classifier, path, "--predictor-args", given, "--silent", *INCLUDE)
+
+
 def test_a_line_that_is_not_utf_8_is_told_and_those_before_it_are_kept(allennlp, classifier, tmp_path):
     path = tmp_path / "in.jsonl"
     # Decoding goes by larger pieces than lines.

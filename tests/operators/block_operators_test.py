@@ -102,7 +102,7 @@ def test_results_on_cuda_are_those_on_the_cpu(name, dtype):
     operator = build(name, gamma=0.7)
     results = []
     for device in ("cpu", "cuda"):
-        leaf = scores.to(device).requires_grad_()
+        leaf = scores.to(device, copy=True).requires_grad_()
         weights = operator(leaf, mask.to(device))
         assert weights.device.type == device
         weights.backward(upstream.to(device))

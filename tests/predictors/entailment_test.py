@@ -114,6 +114,26 @@ def test_the_dataset_reader_gives_a_line_for_each_line_and_needs_no_labels(allen
         assert one.keys() == other.keys() and one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
 
 
+def test_words_that_are_not_in_the_vocabulary_file_are_unknown(archive):
+    predictor = Predictor.from_path(str(archive))
+    known = (archive.parent / "vocabulary" / "tokens.txt").read_text().split("\n")
+    predictions = predictor.predict_batch_json([*PAIRS, {"premise": "Xq xq a A Wz", "hypothesis": "A"}])
+    for prediction in predictions:
+        for side in ("premise", "hypothesis"):
+            words = [token.lower() for token in prediction[f"{side}_tokens"]]
+            unknown = [position for position, word in enumerate(words) if word not in known]
+            assert prediction[f"{side}_unknown"] == unknown
+            seen = ["" if position in unknown else word for position, word in enumerate(words)]
+            assert prediction[f"{side}_same_as"] == [seen.index(word) for word in seen]
+    # What is one word to the model is no group, whatever the attention.
+    drawn = predictor.attention_map(
+        predictions[-1] | {"hypothesis_to_premise_attention": [[0.25, 0.25, 0.125, 0.125, 0.25]]},
+        "hypothesis_to_premise",
+    )
+    assert (drawn["groups"], drawn["unknownRows"], drawn["unknownColumns"]) == ([[]], [], [0, 1, 4])
+    assert any(prediction["hypothesis_unknown"] for prediction in predictions)
+
+
 def test_from_python(archive):
     predictor = Predictor.from_path(str(archive))
     prediction = predictor.predict(**PAIRS[0])

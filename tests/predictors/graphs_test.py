@@ -82,6 +82,25 @@ def test_predicts_with_the_dataset_reader(allennlp, archive, tmp_path):
     assert [prediction["id"] for prediction in predictions] == [f"validation-{number}" for number in range(3)]
 
 
+def test_the_neighbors_are_shown_by_layer_and_head(allennlp, archive, predictor, tmp_path):
+    predictor.self_attention = True
+    prediction = predictor.predict_json(GRAPH)
+    predictor.self_attention = False
+    (layers,) = predictor.self_attention_layers().values()
+    assert list(layers.values()) == [1] * len(layers)
+    last = predictor.self_attention_map(prediction, "node_to_neighbors", head=0)
+    assert last == predictor.attention_map(prediction, "node_to_neighbors")
+    (tmp_path / "in.jsonl").write_text(json.dumps(GRAPH))
+    arguments = ("show-attention", archive, "--input", tmp_path / "in.jsonl", "--out", tmp_path / "a.html")
+    allennlp(*arguments, "--layer", "0", "--head", "all")
+    page = (tmp_path / "a.html").read_text()
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    shown = json.loads(data)
+    assert shown["archives"] == ["sparsemax, layer 0, head 0"]
+    weights = np.array(prediction["self_attention"]["node_to_neighbors"][0]["weights"][0])
+    np.testing.assert_allclose(shown["examples"][0]["predictions"][0]["map"]["weights"], weights, rtol=1e-3)
+
+
 def test_the_answer_and_the_map(predictor):
     prediction = predictor.predict(**INPUT)
     answer = predictor.answer(prediction)

@@ -43,7 +43,7 @@ def test_lines_are_predicted_with_the_n_best_and_their_attention(allennlp, archi
         )  # fmt: skip
     outputs = [[json.loads(line) for line in (tmp_path / name).read_text().splitlines()] for name in ("one", "all")]
     for line, output, batched in zip(LINES, *outputs, strict=True):
-        assert output.keys() == {"source_tokens", "predictions"}
+        assert output.keys() == {"source_tokens", "source_same_as", "source_unknown", "predictions"}
         assert output["source_tokens"] == line["source"].split()
         assert len(output["predictions"]) == NUM_BEST
         for prediction, other in zip(output["predictions"], batched["predictions"], strict=True):
@@ -66,6 +66,15 @@ def test_what_is_shown_is_of_the_best_prediction(predictor):
     shown = predictor.attention_map(prediction, "target_to_source")
     assert (shown["rows"], shown["columns"], shown["weights"]) == (best["tokens"], [*"cate"], best["attention"])
     assert (shown["rowTitle"], shown["columnTitle"], shown["rightToLeft"]) == ("target", "source", False)
+
+
+def test_tokens_out_of_the_vocabulary_are_named(predictor):
+    prediction = predictor.predict("c ö t ü")
+    assert (prediction["source_unknown"], prediction["source_same_as"]) == ([1, 3], [0, 1, 2, 1])
+    prediction["predictions"][0].update(tokens=["k", "@@UNKNOWN@@"], attention=[[0.25] * 4, [0.5, 0.25, 0, 0.25]])
+    shown = predictor.attention_map(prediction, "target_to_source")
+    assert (shown["unknownRows"], shown["unknownColumns"]) == ([1], [1, 3])
+    assert shown["groups"] == [[[(0, 4)]], []]
 
 
 def test_a_line_without_a_source_is_named(predictor):

@@ -28,6 +28,7 @@ def archive(allennlp, tmp_path_factory):
         "train_data_path": "sample:train[:192]",
         "validation_data_path": "sample:validation[:32]",
         "trainer.num_epochs": 1,
+        "model.region_encoder": {"type": "multi_head_self_attention", "input_dim": 128, "num_heads": 2},
     }
     config = PROJECT_ROOT / "training_configs" / "vqa" / "sparsemax.jsonnet"
     allennlp("train", config, "-s", folder, "--overrides", json.dumps(overrides), *INCLUDE)
@@ -92,6 +93,29 @@ def test_the_answer_and_the_map(predictor):
     drawn = predictor.attention_map(predictor.predict_json(without_boxes), "question_to_regions")
     assert drawn["columns"] == [str(number) for number in range(1, len(SCENE.objects) + 1)]
     assert drawn["boxes"] is None
+
+
+def test_what_regions_attend_to(allennlp, archive, predictor, tmp_path):
+    predictor.self_attention = True
+    with_names, without = predictor.predict_batch_json([BY_ID, BY_FEATURES | {"question": "what is a blorp?"}])
+    predictor.self_attention = False
+    assert (with_names["question_unknown"], without["question_unknown"]) == ([], [3])
+    for prediction, names in (with_names, [one.name for one in SCENE.objects]), (without, None):
+        drawn = predictor.self_attention_map(prediction, "regions_to_regions", layer=0, head=1)
+        assert (
+            drawn["rows"] == drawn["columns"] == (names or [str(number + 1) for number in range(len(SCENE.objects))])
+        )
+        assert np.array(drawn["weights"]).sum(axis=1) == pytest.approx(np.ones(len(SCENE.objects)), abs=1e-5)
+    (tmp_path / "in.jsonl").write_text(json.dumps(BY_ID))
+    allennlp(
+        "predict", archive, tmp_path / "in.jsonl", "--output-file", tmp_path / "out.jsonl", "--silent",
+        "--predictor-args", '{"self_attention": true}', *INCLUDE,
+    )  # fmt: skip
+    (layer,) = json.loads((tmp_path / "out.jsonl").read_text())["self_attention"]["regions_to_regions"]
+    assert layer["name"] == "_region_encoder._layers.0"
+    np.testing.assert_allclose(
+        layer["weights"], with_names["self_attention"]["regions_to_regions"][0]["weights"], atol=1e-5
+    )
 
 
 def test_regions_of_one_weight_are_a_group(predictor):

@@ -47,6 +47,8 @@ def assert_same(answered, predicted):
         assert answered[direction]["weights"] == predicted[f"{direction}_attention"]
         assert answered[direction]["rows"] == predicted[f"{rows}_tokens"]
         assert answered[direction]["columns"] == predicted[f"{columns}_tokens"]
+        assert answered[direction]["unknown_rows"] == predicted[f"{rows}_unknown"]
+        assert answered[direction]["unknown_columns"] == predicted[f"{columns}_unknown"]
         assert answered[direction]["groups"] == json.loads(json.dumps(attention_map(predicted, direction)["groups"]))
 
 

@@ -148,6 +148,16 @@ def test_a_word_that_occurs_twice_is_no_group():
         "hypothesis_to_premise_attention": [[0.25, 0.25, 0.25, 0.25]],
     })  # fmt: skip
     assert given["groups"] == [[[(0, 4)]]]
+    assert given["unknownRows"] == given["unknownColumns"] == []
+
+
+def test_words_that_are_one_to_the_model_are_no_group():
+    given = attention_map({
+        "hypothesis_tokens": ["it"], "premise_tokens": ["A", "blorp", "a", "frob", "cat"], "premise_unknown": [1, 3],
+        "premise_same_as": [0, 1, 2, 1, 4], "hypothesis_to_premise_attention": [[0.2, 0.3, 0.2, 0.3, 0.0]],
+    })  # fmt: skip
+    assert given["groups"] == [[[(0, 1), (2, 3)]]]  # "A" and "a" are two words to this model
+    assert (given["unknownRows"], given["unknownColumns"]) == ([], [1, 3])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from allennlp.modules.seq2seq_encoders import Seq2SeqEncoder
 
 from regattn_allennlp.modules.attention import require_regularized_attention
 from regattn_allennlp.modules.relative_position_bias import RelativePositionBias
+from regattn_allennlp.modules.self_attention_record import SelfAttentionWeights
 
 
 @Seq2SeqEncoder.register("intra_sentence_attention")
@@ -36,6 +37,7 @@ class IntraSentenceAttention(Seq2SeqEncoder):
         self._input_dim = input_dim
         self._feedforward = feedforward
         self._attention = require_regularized_attention(attention, "intra_sentence_attention")
+        self._weights = SelfAttentionWeights(num_heads=1)
         self._distance_bias = RelativePositionBias(max_distance)
 
     def get_input_dim(self) -> int:
@@ -53,4 +55,5 @@ class IntraSentenceAttention(Seq2SeqEncoder):
         # Shape: (batch_size, num_words, num_words)
         scores = self._attention.scores(projected, projected) + self._distance_bias(inputs.size(1))
         weights = self._attention.weights(scores, mask.unsqueeze(1) & mask.unsqueeze(2))
+        self._weights(weights.unsqueeze(1), mask)
         return torch.cat([inputs, weights.bmm(inputs)], dim=-1)

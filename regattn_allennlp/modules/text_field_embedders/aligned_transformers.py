@@ -10,6 +10,7 @@ from allennlp.modules import TextFieldEmbedder
 from transformers import PreTrainedModel
 
 from regattn_allennlp.modules.alignment_regularizer import AlignmentRegularizer
+from regattn_allennlp.modules.self_attention_record import transformers_in
 from regattn_allennlp.modules.text_field_embedders.self_attention_layouts import (
     SelfAttentionModule,
     self_attention_modules,
@@ -75,7 +76,7 @@ class AlignedTransformersTextFieldEmbedder(TextFieldEmbedder):
 def _chosen_modules(
     embedder: TextFieldEmbedder, layers: Optional[str]
 ) -> list[tuple[PreTrainedModel, list[SelfAttentionModule]]]:
-    transformers = _transformers(embedder)
+    transformers = transformers_in(embedder)
     if not transformers:
         raise ConfigurationError(
             '"aligned_transformers" finds no transformer in its "text_field_embedder": it is for token embedders such '
@@ -99,14 +100,6 @@ def _chosen_modules(
         names = ", ".join(module.name for found in modules.values() for module in found)
         raise ConfigurationError(f'"layers", "{layers}", is found in none of the self-attentions: {names}')
     return chosen
-
-
-def _transformers(embedder: torch.nn.Module) -> list[PreTrainedModel]:
-    """The outermost ones: transformers are made of transformers, as BART of its encoder and its decoder."""
-    if isinstance(embedder, PreTrainedModel):
-        return [embedder]
-    found = [transformer for child in embedder.children() for transformer in _transformers(child)]
-    return list(dict.fromkeys(found))  # two embedders may share one
 
 
 def _class_names(transformers: list[PreTrainedModel]) -> str:

@@ -7,6 +7,7 @@ whose rows are the problems:
     oscarmax_rows(scores, mask, gamma, lam, lams, offsets)                    -> weights, blocks
     entmax_rows(scores, mask, gamma, alpha, alphas, may_exceed_2, offsets)    -> weights, at alpha = 1 softmax's
     squared_p_norm_max_rows(scores, mask, gamma, exponent, offsets)           -> weights
+    normmax_rows(scores, mask, gamma, exponent, offsets)                      -> weights
 
 and for their Jacobians, times a vector:
 
@@ -14,9 +15,13 @@ and for their Jacobians, times a vector:
     block_jacobian_rows(vector, blocks, gamma, offsets)
     entmax_jacobian_rows(vector, weights, alpha, alphas, offsets)             for gamma = 1
     squared_p_norm_jacobian_rows(vector, weights, exponent, offsets)          for gamma = 1
+    normmax_jacobian_rows(vector, weights, exponent, offsets)                 for gamma = 1
 
-On the CPU alone there are, too: `normmax_rows` and `normmax_jacobian_rows`, called as those of the p-norm;
-`constrained_sparsemax_rows`, for a bound and a budget that are numbers; and `entmax_alpha_gradient_rows`.
+and for that of entmax by alpha, of the gradient by the scores for gamma = 1:
+
+    entmax_alpha_gradient_rows(gradient, weights, alphas, offsets)            -> in the shape of the alphas
+
+On the CPU alone there is `constrained_sparsemax_rows`, too, for a bound and a budget that are numbers.
 
 - `scores`: float16, bfloat16, float32 or float64; -inf at a position takes it out of the problem, as a false in
   `mask` does (bool, or None).

@@ -4,10 +4,11 @@ sizes come from shapes alone, so that CUDA graphs can capture them. But fusedmax
 MAX_LENGTH are solved by `plain`, which waits for the device once a round; and of packed rows, as soon as all of them
 together are that long, the host has to be told once which ones are: before a graph with these offsets is captured.
 
-All of them work on v = (x - max x) / gamma, in float64 for float64 and in float32 for anything narrower (entmax in
-float64 if its alpha may exceed 2). None walks along a row from left to right. Each takes a few rounds over whole rows
-instead, each round some reductions or scans: Newton's method for thresholds, divisions for fusedmax's segments; but a
-round to each of oscarmax's groups in the support, and to each block of more than one position in the Jacobian.
+All of them work on v = (x - max x) / gamma, in float64 for float64 and in float32 for anything narrower (but entmax
+whose alpha may exceed 2, and normmax whose exponent does, in float64). None walks along a row from left to right. Each
+takes a few rounds over whole rows instead, each round some reductions or scans: Newton's method for thresholds,
+divisions for fusedmax's segments; but a round to each of oscarmax's groups in the support, and to each block of more
+than one position in the Jacobian.
 
 With `offsets` the rows of `scores` are copies that hold the same rows of different lengths, packed: row r of each is
 its entries offsets[r] to offsets[r + 1]. What has one number for each row has it copy by copy.
@@ -25,8 +26,11 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from regattn_allennlp.operators.kernels import plain
 from regattn_allennlp.operators.kernels.gpu_simplex import (
+    entmax_alpha_gradient_rows,
     entmax_jacobian_rows,
     entmax_rows,
+    normmax_jacobian_rows,
+    normmax_rows,
     sparsemax_rows,
     squared_p_norm_jacobian_rows,
     squared_p_norm_max_rows,
@@ -49,9 +53,12 @@ from regattn_allennlp.operators.kernels.gpu_tiles import (
 
 __all__ = [
     "block_jacobian_rows",
+    "entmax_alpha_gradient_rows",
     "entmax_jacobian_rows",
     "entmax_rows",
     "fusedmax_rows",
+    "normmax_jacobian_rows",
+    "normmax_rows",
     "oscarmax_rows",
     "sparsemax_rows",
     "squared_p_norm_jacobian_rows",
@@ -551,7 +558,7 @@ def _launch_fusedmax(
     few = scores.new_empty(FEW, len(problems), dtype=torch.int32)
     # How many positions are left of each row (none of those that are in no tile), how many were dropped, lower bounds
     # of the threshold, maxima.
-    compute_dtype = torch.float64 if dtype == tl.float64 else torch.float32
+    compute_dtype = torch.float64 if dtype is tl.float64 else torch.float32
     counts = scores.new_zeros(len(problems), dtype=torch.int32)
     dtypes = torch.int32, compute_dtype, compute_dtype
     per_row = [counts, *(scores.new_empty(len(problems), dtype=dtype) for dtype in dtypes)]

@@ -1,5 +1,5 @@
 """
-The kernels for the GPU of sparsemax, entmax and squared p-norm max, and of their Jacobians.
+The kernels for the GPU of sparsemax, entmax, squared p-norm max and normmax, and of their Jacobians.
 
 Each of these needs one number for a row, and the number is found by Newton's method: every step takes a few sums over
 the row. A row of up to MAX_LENGTH positions stays in registers meanwhile. Of a longer one every sum loads the row
@@ -15,7 +15,8 @@ Each `METHOD` is a rule for the weights. With a = alpha - 1:
     powers     max(c + a * v, 0)^(1 / a)               0 <= a <= 1
     roots      the same                                a >= 1
     any        the same                                a >= 0
-    norm       max(m + v, 0)^(d - 1), over their sum   squared p-norm max; 1 / d = 1 - 1 / exponent, and a = d - 1
+    square     max(m + v, 0)^(d - 1), over their sum   squared p-norm max; 1 / d = 1 - 1 / exponent, and a = d - 1
+    norm       the same, with another m                normmax
 """
 
 import torch
@@ -86,7 +87,7 @@ def _terms(values, order, state, smallest, METHOD: tl.constexpr):
         falls = tl.where(above, falls, 0)
         weights = tl.where(above, tl.exp(state + _log1p(falls) * (1 / order)), 0)
         return weights, weights / (1 + falls), weights
-    elif METHOD == "norm":
+    elif METHOD == "square" or METHOD == "norm":
         # The state is log(m).
         falls = tl.maximum(values * tl.exp(-state), -1)
         above = falls > -1
@@ -129,7 +130,7 @@ def _tile_sums(values, order, state, smallest, METHOD: tl.constexpr):
         return first, first, first
     else:
         second = tl.sum(second, axis=1, keep_dims=True)
-        return first, second, tl.sum(third, axis=1, keep_dims=True) if METHOD == "norm" else second
+        return first, second, tl.sum(third, axis=1, keep_dims=True) if METHOD == "square" else second
 
 
 @triton.jit
@@ -282,16 +283,17 @@ def _from_the_smallest(
 @triton.jit
 def _from_the_norm(
     values, scores, mask, starts, lengths, maximum, inverse_gamma, order,
-    DTYPE: tl.constexpr, BLOCK: tl.constexpr, LONG: tl.constexpr,
+    DTYPE: tl.constexpr, BLOCK: tl.constexpr, METHOD: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
     """
-    For squared p-norm max: the state, log(m), and the sum of the powers. With b = max(1 + v / m, 0) the weights sum
-    to 1 where
+    For the norms: the state, log(m), and the sum of the powers. With b = max(1 + v / m, 0) the weights of squared
+    p-norm max sum to 1 where
 
         g(log m) = log m + log sum b^(d - 1) - (d - 2) / d * log sum b^d
 
-    is 0. g is neither convex nor concave, but its slope is 1 or more, and between log m = 0 and -2 / d * log n it has
-    its zero. A step of Newton's method is taken if it stays between the numbers known to be below and above, and is
+    is 0, and those of normmax solve the problem where log m + log sum b^d / d is 0, so that ||max(m + v, 0)||_d = 1.
+    Neither is convex or concave, but their slopes are 1 or more, and between log m = 0 and -2 / d * log n they have
+    their zeros. A step of Newton's method is taken if it stays between the numbers known to be below and above, and is
     at most half the step before; else a step is to their middle. So the steps, or what is between, are halved again
     and again.
     """
@@ -302,14 +304,18 @@ def _from_the_norm(
     step = high - low
     improving = step > 0
     powers, falls, falls_over_ratios = _sums(
-        values, scores, mask, starts, lengths, maximum, inverse_gamma, order, state, state, DTYPE, BLOCK, "norm", LONG
+        values, scores, mask, starts, lengths, maximum, inverse_gamma, order, state, state, DTYPE, BLOCK, METHOD, LONG
     )  # fmt: skip
     while tl.max(improving.to(tl.int32)) > 0:
         total = tl.maximum(powers, 1)  # that of the largest is 1
         of_dual = tl.maximum(powers - falls, 1)
-        value = state + tl.log(total) - (dual - 2) / dual * tl.log(of_dual)
-        # What cancels for a large d is left out beforehand: sum b^(d - 2) - sum b^(d - 1), and so on.
-        slope = 1 + order * (falls_over_ratios / total) - (dual - 2) * (falls / of_dual)
+        if METHOD == "norm":
+            value = state + tl.log(of_dual) / dual
+            slope = 1 + falls / of_dual
+        else:
+            value = state + tl.log(total) - (dual - 2) / dual * tl.log(of_dual)
+            # What cancels for a large d is left out beforehand: sum b^(d - 2) - sum b^(d - 1), and so on.
+            slope = 1 + order * (falls_over_ratios / total) - (dual - 2) * (falls / of_dual)
         high = tl.where(value >= 0, state, high)
         low = tl.where(value <= 0, state, low)
         following = state - value / tl.maximum(slope, 1)
@@ -320,7 +326,7 @@ def _from_the_norm(
         improving = improving & (step > (4e-16 if tl.float64 == DTYPE else 2e-7))
         powers, falls, falls_over_ratios = _sums(
             values, scores, mask, starts, lengths, maximum, inverse_gamma, order, state, state,
-            DTYPE, BLOCK, "norm", LONG,
+            DTYPE, BLOCK, METHOD, LONG,
         )  # fmt: skip
     return state, powers
 
@@ -338,7 +344,7 @@ def _solution(values, order, state, other, METHOD: tl.constexpr):
 @triton.jit
 def _solution_by(values, order, state, other, METHOD: tl.constexpr):
     weights, slopes, _ = _terms(values, order, state, other, METHOD)
-    if METHOD == "softmax" or METHOD == "norm":
+    if METHOD == "softmax" or (METHOD == "square" or METHOD == "norm"):  # Triton 3.2 knows no three in a row
         return weights / tl.maximum(other, TINY)
     elif METHOD == "roots":
         return weights
@@ -384,9 +390,9 @@ def _simplex_kernel(
             values, scores, mask, starts, solvable, maximum, inverse_gamma, order, state, state,
             DTYPE, BLOCK, METHOD, LONG,
         )  # fmt: skip
-    elif METHOD == "norm":
+    elif METHOD == "square" or METHOD == "norm":
         state, other = _from_the_norm(
-            values, scores, mask, starts, solvable, maximum, inverse_gamma, order, DTYPE, BLOCK, LONG
+            values, scores, mask, starts, solvable, maximum, inverse_gamma, order, DTYPE, BLOCK, METHOD, LONG
         )  # fmt: skip
     elif METHOD == "roots":
         state, other = _from_the_smallest(
@@ -425,18 +431,20 @@ def _simplex_kernel(
 
 # --- Jacobians ---
 #
-# That of entmax is diag(s) - s s^T / sum(s) with s = p^(2 - alpha) on the support and 0 elsewhere. That of squared
-# p-norm max is
+# That of entmax is diag(s) - s s^T / sum(s) with s = p^(2 - alpha) on the support and 0 elsewhere. Those of squared
+# p-norm max and normmax are
 #
 #     K - K 1 (K 1)^T / (1^T K 1),   K = (||p||^(q - 2) * diag(s) - (2 - q) * ||p||^-2 * p p^T) / (q - 1)
+#     ||p||^(q - 1) / (q - 1) * (diag(s) - p s^T) (1 - 1 p^T)
 #
-# with alpha = q in s. Either product is the same for a vector with a constant added. With one subtracted no digits are
-# lost in the means: what entmax's vector has where s is largest, which above alpha = 2 may be by 1e20; and the mean of
-# the vector weighted with p, which leaves nothing of p^T u.
+# with alpha = q in s. Each product is the same for a vector with a constant added. With one subtracted no digits are
+# lost in the means: what entmax's vector has where s is largest, which above alpha = 2 may be by 1e20; and the norms'
+# mean of the vector weighted with p, which leaves nothing of p^T u. normmax's s is that of the weights over the
+# largest, the `unit`, as above q = 2 small ones could overflow, and ||p|| is close to it for a large q.
 
 
 @triton.jit
-def _load_vector(vector, weights, places, exists, order, DTYPE: tl.constexpr, METHOD: tl.constexpr):
+def _load_vector(vector, weights, places, exists, order, unit, DTYPE: tl.constexpr, METHOD: tl.constexpr):
     """The vector on the support, else 0; the weights; the logarithm of s, or what there is of it; and s."""
     weight = _load(weights, places, exists, 0, DTYPE)
     supported = weight != 0
@@ -450,17 +458,20 @@ def _load_vector(vector, weights, places, exists, order, DTYPE: tl.constexpr, ME
         s = tl.sqrt(weight)
     else:
         # Above alpha = 2 small weights could overflow.
-        logarithm = (1 - order) * tl.log(tl.where(supported, weight, 1))
+        logarithm = (1 - order) * tl.log(tl.where(supported, weight / unit if METHOD == "norm" else weight, 1))
         logarithm = tl.where(supported, logarithm, float("-inf"))
         s = tl.exp(tl.minimum(logarithm, 638.0 if tl.float64 == DTYPE else 79.0))
     return values, weight, logarithm, tl.where(supported, s, 0)
 
 
 @triton.jit
-def _tile_stage(values, weight, logarithm, s, pivot, STAGE: tl.constexpr):
+def _tile_stage(values, weight, logarithm, s, unit, pivot, STAGE: tl.constexpr):
     """Up to three numbers of each row; `_stage` joins those of a row's pieces."""
     if STAGE == "largest":
         largest = tl.max(logarithm, axis=1, keep_dims=True)
+        return largest, largest, largest
+    elif STAGE == "unit":
+        largest = tl.max(weight, axis=1, keep_dims=True)
         return largest, largest, largest
     elif STAGE == "pivot":
         there = tl.max(tl.where(logarithm == pivot, values, float("-inf")), axis=1, keep_dims=True)
@@ -472,7 +483,8 @@ def _tile_stage(values, weight, logarithm, s, pivot, STAGE: tl.constexpr):
         total = tl.sum(s, axis=1, keep_dims=True)
         weighted = tl.sum(s * (values - pivot), axis=1, keep_dims=True)
         if STAGE == "norm":  # p^q
-            powers = weight * (weight / tl.where(s != 0, s, 1))
+            ratio = weight / unit
+            powers = ratio * (ratio / tl.where(s != 0, s, 1))
             return total, weighted, tl.sum(powers, axis=1, keep_dims=True)
         else:
             return total, weighted, total
@@ -480,7 +492,7 @@ def _tile_stage(values, weight, logarithm, s, pivot, STAGE: tl.constexpr):
 
 @triton.jit
 def _stage(
-    values, weight, logarithm, s, vector, weights, starts, lengths, order, pivot,
+    values, weight, logarithm, s, vector, weights, starts, lengths, order, unit, pivot,
     DTYPE: tl.constexpr, BLOCK: tl.constexpr, METHOD: tl.constexpr, STAGE: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
     if LONG:
@@ -490,12 +502,12 @@ def _stage(
         for position in range(0, tl.max(lengths), BLOCK):
             here = position + tl.arange(0, BLOCK)[None, :]
             values_here, weight_here, logarithm_here, s_here = _load_vector(
-                vector, weights, starts + here, here < lengths, order, DTYPE, METHOD
+                vector, weights, starts + here, here < lengths, order, unit, DTYPE, METHOD
             )  # fmt: skip
             more_of_first, more_of_second, more_of_third = _tile_stage(
-                values_here, weight_here, logarithm_here, s_here, pivot, STAGE
+                values_here, weight_here, logarithm_here, s_here, unit, pivot, STAGE
             )  # fmt: skip
-            if STAGE == "largest" or STAGE == "pivot":
+            if STAGE == "largest" or (STAGE == "pivot" or STAGE == "unit"):
                 first = tl.maximum(first, more_of_first)
             else:
                 first += more_of_first
@@ -503,13 +515,13 @@ def _stage(
                 third += more_of_third
         return first, second, third
     else:
-        return _tile_stage(values, weight, logarithm, s, pivot, STAGE)
+        return _tile_stage(values, weight, logarithm, s, unit, pivot, STAGE)
 
 
 @triton.jit
 def _product(values, weight, s, pivot, mean, correction, factor, METHOD: tl.constexpr):
     product = s * (values - pivot - mean)
-    if METHOD == "norm":
+    if METHOD == "square" or METHOD == "norm":
         product = product * factor + weight * correction
     product = tl.where(weight != 0, product, 0)
     return tl.where(weight != weight, float("nan"), product)
@@ -529,6 +541,7 @@ def _simplex_jacobian_kernel(
     )
     order = _load_number(alphas, alpha, problems, in_range, DTYPE) - 1
     scale = _as_tile(inverse_gamma, DTYPE)
+    unit = tl.zeros_like(order) + 1
     if LONG:
         values = tl.zeros([1, 1], DTYPE)
         weight = values
@@ -536,34 +549,44 @@ def _simplex_jacobian_kernel(
         s = values
     else:
         values, weight, logarithm, s = _load_vector(
-            vector, weights, starts + positions, exists, order, DTYPE, METHOD
+            vector, weights, starts + positions, exists, order, unit, DTYPE, METHOD
         )  # fmt: skip
+    if METHOD == "norm":
+        unit, _, _ = _stage(
+            values, weight, logarithm, s, vector, weights, starts, lengths, order, unit, unit,
+            DTYPE, BLOCK, METHOD, "unit", LONG,
+        )  # fmt: skip
+        unit = tl.where(unit > 0, unit, 1)
+        if not LONG:
+            values, weight, logarithm, s = _load_vector(
+                vector, weights, starts + positions, exists, order, unit, DTYPE, METHOD
+            )  # fmt: skip
 
     pivot = tl.zeros_like(order)
     total_weight = pivot
     if METHOD == "powers":
         largest, _, _ = _stage(
-            values, weight, logarithm, s, vector, weights, starts, lengths, order, pivot,
+            values, weight, logarithm, s, vector, weights, starts, lengths, order, unit, pivot,
             DTYPE, BLOCK, METHOD, "largest", LONG,
         )  # fmt: skip
         pivot, _, _ = _stage(
-            values, weight, logarithm, s, vector, weights, starts, lengths, order, largest,
+            values, weight, logarithm, s, vector, weights, starts, lengths, order, unit, largest,
             DTYPE, BLOCK, METHOD, "pivot", LONG,
         )  # fmt: skip
         pivot = tl.where(largest > float("-inf"), pivot, 0)
-    elif METHOD == "norm":
+    elif METHOD == "square" or METHOD == "norm":
         total_weight, weighted, _ = _stage(
-            values, weight, logarithm, s, vector, weights, starts, lengths, order, pivot,
+            values, weight, logarithm, s, vector, weights, starts, lengths, order, unit, pivot,
             DTYPE, BLOCK, METHOD, "mean", LONG,
         )  # fmt: skip
         pivot = weighted / tl.where(total_weight != 0, total_weight, 1)
     total, weighted, powers = _stage(
-        values, weight, logarithm, s, vector, weights, starts, lengths, order, pivot,
-        DTYPE, BLOCK, METHOD, "norm" if METHOD == "norm" else "sums", LONG,
+        values, weight, logarithm, s, vector, weights, starts, lengths, order, unit, pivot,
+        DTYPE, BLOCK, METHOD, "norm" if METHOD == "square" or METHOD == "norm" else "sums", LONG,
     )  # fmt: skip
     factor = pivot
     correction = pivot
-    if METHOD == "norm":
+    if METHOD == "square":
         # In units of ||p||^(q - 2), by which all is multiplied at the end: ||p||^-q = 1 / sum p^q.
         powers = tl.where(powers != 0, powers, 1)
         cross = (1 - order) / powers * total_weight
@@ -572,12 +595,16 @@ def _simplex_jacobian_kernel(
         correction = factor * cross
     mean = weighted / tl.where(total != 0, total, 1)
     correction = correction * mean
+    if METHOD == "norm":
+        factor = unit * tl.exp(tl.log(tl.where(powers != 0, powers, 1)) * (order / (order + 1))) / order
+        correction = -factor * weighted
+        mean = tl.zeros_like(mean)
 
     if LONG:
         for first in range(0, tl.max(lengths), BLOCK):
             here = first + positions
             values_here, weight_here, _logarithm_here, s_here = _load_vector(
-                vector, weights, starts + here, here < lengths, order, DTYPE, METHOD
+                vector, weights, starts + here, here < lengths, order, unit, DTYPE, METHOD
             )  # fmt: skip
             result = _product(values_here, weight_here, s_here, pivot, mean, correction, factor, METHOD) * scale
             _store(product, starts + here, result, here < lengths)
@@ -586,9 +613,64 @@ def _simplex_jacobian_kernel(
         _store(product, starts + positions, result, exists)
 
 
+# --- the gradient by alpha ---
+
+
+@triton.jit
+def _exponential_moment(x, DTYPE: tl.constexpr):
+    """The integral of t * exp(x * t) over t from 0 to 1, which is (x * exp(x) - exp(x) + 1) / x^2."""
+    near = x > -1  # x is above 0 only by rounding
+    small = tl.where(near, x, 0)
+    NUM_TERMS: tl.constexpr = 18 if tl.float64 == DTYPE else 10
+    series = tl.zeros_like(x)
+    for step in tl.static_range(NUM_TERMS):  # of small^k / (k! * (k + 2)), from the last to the first
+        series = series * small * (1 / (NUM_TERMS - step)) + 1 / (NUM_TERMS - step + 1)
+    large = tl.where(near, -1, x)
+    return tl.where(near, series, ((large - 1) * tl.exp(large) + 1) / (large * large))
+
+
+@triton.jit
+def _alpha_gradient_sum(gradient, weights, places, exists, order, DTYPE: tl.constexpr):
+    weight = _load(weights, places, exists, 0, DTYPE)
+    supported = weight != 0
+    logarithm = tl.log(tl.where(supported, weight, 1))
+    change = logarithm * logarithm * _exponential_moment(order * logarithm, DTYPE)
+    by_score = _load(gradient, places, exists, 0, DTYPE)
+    return tl.sum(tl.where(supported, by_score * change, 0), axis=1, keep_dims=True)
+
+
+@triton.jit(do_not_specialize=["num_copies", "num_rows"])
+def _alpha_gradient_kernel(
+    gradient, weights, alphas, sums, offsets, buckets, num_copies, num_rows, length,
+    DTYPE: tl.constexpr, BUCKET: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, LONG: tl.constexpr,
+):  # fmt: skip
+    """
+    Minus the sum of the gradient times how the slopes of Omega, (p^a - 1) / a with a = alpha - 1, change with alpha:
+    by log(p)^2 times the exponential moment of a * log(p).
+    """
+    if tl.program_id(0).to(tl.int64) * ROWS >= _num_problems(offsets, buckets, num_copies, num_rows, BUCKET):
+        return
+    in_range, problems, starts, lengths, exists, positions = _tile(
+        offsets, buckets, num_copies, num_rows, length, BUCKET, ROWS, BLOCK
+    )
+    order = _load(alphas, problems, in_range, 1, DTYPE) - 1
+    if LONG:
+        total = tl.zeros([1, 1], DTYPE)
+        for first in range(0, tl.max(lengths), BLOCK):
+            here = first + positions
+            total += _alpha_gradient_sum(gradient, weights, starts + here, here < lengths, order, DTYPE)
+    else:
+        total = _alpha_gradient_sum(gradient, weights, starts + positions, exists, order, DTYPE)
+    _store(sums, problems, -total, in_range)
+
+
 # --- launches ---
 
 NAMED_METHODS = {1.0: "softmax", 1.5: "squares", 2.0: "linear"}
+
+
+def _dtype_above_2(number: float) -> list[torch.dtype]:
+    return [torch.float64] if number > 2 else []
 
 
 def _solve(
@@ -648,8 +730,8 @@ def entmax_jacobian_rows(
 ) -> Tensor:
     """(diag(s) - s s^T / sum(s)) times the vector, s = p^(2 - alpha) on the support; in the dtype of `vector`."""
     method = "powers" if alphas is not None else NAMED_METHODS.get(alpha, "powers")
-    dtypes = vector.dtype, weights.dtype, torch.float64 if alphas is None and alpha > 2 else torch.float32
-    return _multiply(vector, weights, 1.0, alpha, alphas, method, compute_type(*dtypes), offsets)
+    dtype = compute_type(vector.dtype, weights.dtype, *_dtype_above_2(alpha if alphas is None else 0.0))
+    return _multiply(vector, weights, 1.0, alpha, alphas, method, dtype, offsets)
 
 
 def squared_p_norm_max_rows(
@@ -657,7 +739,7 @@ def squared_p_norm_max_rows(
 ) -> Tensor:
     """The weights of every row, in the dtype of `scores`."""
     dual = exponent / (exponent - 1)
-    return _solve(scores, mask, gamma, dual, None, "norm", compute_type(scores.dtype), offsets)
+    return _solve(scores, mask, gamma, dual, None, "square", compute_type(scores.dtype), offsets)
 
 
 def squared_p_norm_jacobian_rows(
@@ -665,4 +747,33 @@ def squared_p_norm_jacobian_rows(
 ) -> Tensor:
     """The Jacobian of squared p-norm max by the scores, for gamma = 1, times the vector; in the dtype of `vector`."""
     dtype = compute_type(vector.dtype, weights.dtype)
+    return _multiply(vector, weights, 1.0, exponent, None, "square", dtype, offsets)
+
+
+def normmax_rows(
+    scores: Tensor, mask: Tensor | None, gamma: float, exponent: float, offsets: Tensor | None = None
+) -> Tensor:
+    """The weights of every row, in the dtype of `scores`; computed in float64 if the exponent exceeds 2."""
+    dual = exponent / (exponent - 1)
+    dtype = compute_type(scores.dtype, *_dtype_above_2(exponent))
+    return _solve(scores, mask, gamma, dual, None, "norm", dtype, offsets)
+
+
+def normmax_jacobian_rows(vector: Tensor, weights: Tensor, exponent: float, offsets: Tensor | None = None) -> Tensor:
+    """The Jacobian of normmax by the scores, for gamma = 1, times the vector; in the dtype of `vector`."""
+    dtype = compute_type(vector.dtype, weights.dtype, *_dtype_above_2(exponent))
     return _multiply(vector, weights, 1.0, exponent, None, "norm", dtype, offsets)
+
+
+def entmax_alpha_gradient_rows(
+    gradient: Tensor, weights: Tensor, alphas: Tensor, offsets: Tensor | None = None
+) -> Tensor:
+    """
+    Of the gradient by the scores, for gamma = 1, that by the alphas: one number for each row, in the shape and dtype
+    of `alphas`.
+    """
+    sums = torch.zeros_like(alphas)  # there may be rows of no entries
+    problems = Problems(gradient, offsets)
+    dtype = compute_type(gradient.dtype, weights.dtype, alphas.dtype)
+    launch_tiles(_alpha_gradient_kernel, 512, problems, gradient, gradient, weights, alphas, sums, DTYPE=dtype)
+    return sums

@@ -162,6 +162,11 @@ def _load_problem(scores, mask, places, exists, inverse_gamma, DTYPE: tl.constex
 # --- launches ---
 
 
+def _quotient(dividend: int, divisor: int) -> int:
+    """Rounded up."""
+    return -(-dividend // divisor)
+
+
 class Problems:
     """Where the problems in matrices of the shape of `scores` are."""
 
@@ -179,7 +184,7 @@ class Problems:
             return
         self.buckets = offsets.new_empty(self.num_buckets, 1 + self.num_rows, dtype=torch.int32)
         self.buckets[:, 0] = 0
-        grid = (triton.cdiv(self.num_rows, PROBLEMS_PER_PROGRAM),)
+        grid = (_quotient(self.num_rows, PROBLEMS_PER_PROGRAM),)
         with torch.cuda.device_of(scores):
             _bucket_kernel[grid](
                 offsets, self.buckets, self.num_rows, NUM_BUCKETS=self.num_buckets, BLOCK=PROBLEMS_PER_PROGRAM
@@ -214,7 +219,7 @@ def launch(
     if not scores.numel() * num_problems:
         return
     with torch.cuda.device_of(scores):
-        kernel[(triton.cdiv(num_problems, rows),)](
+        kernel[(_quotient(num_problems, rows),)](
             *arguments, BUCKET=bucket, ROWS=rows, **constants, num_warps=num_warps, enable_fp_fusion=False
         )
 
@@ -230,7 +235,7 @@ def launch_tiles(
     can_be_long = "LONG" in kernel.arg_names
     for bucket, longest, num_problems in problems.sizes():
         is_long = longest > MAX_LENGTH
-        block = PIECE if is_long else max(16, triton.next_power_of_2(longest))
+        block = PIECE if is_long else max(16, 1 << (longest - 1).bit_length())
         if longest <= longer_than or (is_long and not can_be_long):
             continue
         extra = {"LONG": is_long} if can_be_long else {}
@@ -248,5 +253,5 @@ def compute_type(*dtypes: torch.dtype) -> tl.dtype:
 
 def inverse(gamma: float, dtype: tl.dtype) -> float:
     # In a range where neither it nor its product with a difference of 0, or an infinite one, is infinite or NaN.
-    largest = 1e307 if dtype == tl.float64 else 1e37
+    largest = 1e307 if dtype is tl.float64 else 1e37
     return min(max(1 / gamma, 1 / largest), largest)

@@ -124,8 +124,8 @@ def put_back(one: JsonDict, view: View, words: Mapping[str, list[str]], removed:
         "columns": columns,
         "weights": weights,
         "groups": groups,
-        "unknownRows": [row_places[row] for row in one.get("unknownRows", ())],
-        "unknownColumns": [column_places[column] for column in one.get("unknownColumns", ())],
+        "unknownRows": [row_places[row] for row in one["unknownRows"]],
+        "unknownColumns": [column_places[column] for column in one["unknownColumns"]],
     }
 
 

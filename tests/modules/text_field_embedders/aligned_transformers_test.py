@@ -18,6 +18,7 @@ from allennlp.modules import TextFieldEmbedder
 import regattn_allennlp.compatibility
 import regattn_allennlp.modules.text_field_embedders  # noqa: F401  (registers what the configs name)
 from regattn_allennlp.modules.alignment_regularizer import AlignmentRegularizer, observe_alignment
+from regattn_allennlp.modules.self_attention_record import recording_self_attention, self_attention_layers
 from regattn_allennlp.modules.text_field_embedders.self_attention_layouts import (
     SelfAttentionModule,
     self_attention_modules,
@@ -151,6 +152,44 @@ def test_queries_and_keys_explain_the_attention_that_the_model_reports(folder_of
         weights = scores.masked_fill(~mask[:, None, None], -torch.inf).softmax(dim=-1)
         there = mask[:, None, :, None]  # padding attends to other things in DeBERTa
         torch.testing.assert_close(weights * there, attention * there, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [*PROJECTIONS, "t5", "gpt2"])
+def test_attention_is_recorded_and_nothing_changes(folder_of, kind):
+    folder = folder_of(kind)
+    inputs = tensors(folder)
+    embedder = (plain(block(folder)) if kind == "gpt2" else aligned(block(folder), {"type": "mmd"})).eval()
+    transformer = next(module for module in embedder.modules() if isinstance(module, transformers.PreTrainedModel))
+    implementation = transformer.config._attn_implementation
+
+    with observe_alignment(embedder) as unrecorded:
+        output = embedder(inputs)
+    with recording_self_attention(embedder) as record, observe_alignment(embedder) as observation:
+        assert embedder(inputs).equal(output)
+    assert kind == "gpt2" or observation.losses()[1].equal(unrecorded.losses()[1])
+    assert transformer.config._attn_implementation == implementation
+    assert {layer.name: layer.weights.size(1) for layer in record} == self_attention_layers(embedder)
+    assert [layer.name.rpartition(".")[2] for layer in record] == [str(number) for number in range(len(record))]
+    mask = inputs["tokens"]["mask"]
+    for layer in record:
+        assert layer.mask.equal(mask) and layer.token_ids.equal(inputs["tokens"]["token_ids"])
+        weights = layer.weights * mask[:, None, :, None]
+        torch.testing.assert_close(weights.sum(dim=-1), mask[:, None, :].expand(weights.shape[:3]).float())
+        assert (weights * ~mask[:, None, None, :] == 0).all()
+    if kind in WITHOUT_POSITIONS:
+        # The queries and keys are those of the transformer's weights, see above.
+        seen = observed(embedder, inputs)
+        for layer, (queries, keys, _) in zip(record, seen, strict=True):
+            scores = (queries @ keys.transpose(-1, -2) / HEAD_DIM**0.5).masked_fill(~mask[:, None, None], -torch.inf)
+            expected = scores.softmax(dim=-1) * mask[:, None, :, None]
+            torch.testing.assert_close(layer.weights * mask[:, None, :, None], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_attention_of_a_transformer_that_trains_is_not_recorded(folder_of):
+    embedder = plain(block(folder_of("bert"))).train()
+    message = r'"token_embedder_tokens.transformer_model".*model\.eval\(\)'
+    with pytest.raises(ConfigurationError, match=message), recording_self_attention(embedder):
+        pass
 
 
 @pytest.mark.parametrize("kind", PROJECTIONS)

@@ -27,13 +27,13 @@ def parameter_types(kernel, dtype, with_mask, with_numbers, packed):
     compute_dtype = "fp64" if dtype == "fp64" else "fp32"
     known = dict.fromkeys(["num_copies", "num_rows", "length"], "i32")
     known |= dict.fromkeys(["inverse_gamma", "lam", "alpha"], "fp64")
-    known |= dict.fromkeys(["scores", "weights", "vector", "product"], f"*{dtype}")
+    known |= dict.fromkeys(["scores", "weights", "vector", "product", "gradient"], f"*{dtype}")
     known |= dict.fromkeys(["blocks", "few", "counts", "nums_dropped"], "*i32")
     known |= dict.fromkeys(["thresholds", "maxima"], f"*{compute_dtype}")
     if with_mask:
         known["mask"] = "*i1"
     if with_numbers:
-        known |= dict.fromkeys(["lams", "alphas"], f"*{compute_dtype}")
+        known |= dict.fromkeys(["lams", "alphas", "sums"], f"*{compute_dtype}")
     if packed:
         known |= {"offsets": "*i64", "buckets": "*i32"}
     return {name: known.get(name, "constexpr") for name in kernel.arg_names}
@@ -74,7 +74,7 @@ def test_kernels_compile(name, capability, dtype, with_mask, with_numbers, packe
 
 @every_gpu
 @pytest.mark.parametrize("is_long", [False, True])
-@pytest.mark.parametrize("method", ["softmax", "linear", "squares", "powers", "any", "roots", "norm"])
+@pytest.mark.parametrize("method", ["softmax", "linear", "squares", "powers", "any", "roots", "square", "norm"])
 def test_kernels_of_every_method_compile(method, is_long, capability, dtype, with_mask, with_numbers, packed):
     constants = {"METHOD": method, "LONG": is_long, "ROWS": 1 if is_long else 2}
     if method in ("any", "roots"):
@@ -84,6 +84,14 @@ def test_kernels_of_every_method_compile(method, is_long, capability, dtype, wit
         check_compilation(jacobian, capability, dtype, with_mask, with_numbers, packed, **constants)
     solver = kernel("gpu_simplex", "simplex")
     check_compilation(solver, capability, dtype, with_mask, with_numbers, packed, **constants)
+
+
+@every_gpu
+@pytest.mark.parametrize("is_long", [False, True])
+def test_the_kernel_of_the_gradient_by_alpha_compiles(is_long, capability, dtype, with_mask, with_numbers, packed):
+    constants = {"LONG": is_long, "ROWS": 1 if is_long else 2}
+    solver = kernel("gpu_simplex", "alpha_gradient")
+    check_compilation(solver, capability, dtype, with_mask, True, packed, **constants)
 
 
 def test_the_kernel_that_fills_buckets_compiles():

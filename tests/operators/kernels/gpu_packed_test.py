@@ -10,6 +10,7 @@ import torch
 pytest.importorskip("triton")
 
 from regattn_allennlp.operators.kernels import cpu
+from tests.operators.kernels.gpu_simplex_test import alpha_gradient
 from tests.operators.kernels.gpu_test import TOLERANCE, random_rows, same_blocks
 from tests.operators.kernels.interpreter import DEVICE, ON_GPU
 
@@ -17,7 +18,7 @@ from tests.operators.kernels.interpreter import DEVICE, ON_GPU
 pytestmark = pytest.mark.filterwarnings("ignore:(invalid value|overflow|divide by zero) encountered:RuntimeWarning")
 
 NUM_COPIES = 2
-NAMES = ["sparsemax", "fusedmax", "oscarmax", "entmax", "entmax above 2", "squared_p_norm_max"]
+NAMES = ["sparsemax", "fusedmax", "oscarmax", "entmax", "entmax above 2", "squared_p_norm_max", "normmax"]
 every_operator = pytest.mark.parametrize("name", NAMES)
 
 
@@ -63,7 +64,7 @@ def solve(gpu, name, scores, mask, gamma, numbers, offsets):
     elif name == "sparsemax":
         weights = gpu.sparsemax_rows(scores, mask, gamma, offsets)
     else:
-        weights = gpu.squared_p_norm_max_rows(scores, mask, gamma, 1.4, offsets)
+        weights = getattr(gpu, f"{name}_rows")(scores, mask, gamma, 1.4, offsets)
     assert weights.shape == scores.shape and weights.dtype == scores.dtype
     return weights.cpu(), weights.cpu()
 
@@ -80,22 +81,25 @@ def multiply(gpu, name, vector, weights, gamma, numbers, offsets):
         return gpu.support_jacobian_rows(vector, weights, gamma, offsets).cpu()
     if name.startswith("entmax"):
         return gpu.entmax_jacobian_rows(vector, weights, 0.0, alphas(name, numbers).flatten(), offsets).cpu()
-    return gpu.squared_p_norm_jacobian_rows(vector, weights, 1.4, offsets).cpu()
+    multiply = gpu.normmax_jacobian_rows if name == "normmax" else gpu.squared_p_norm_jacobian_rows
+    return multiply(vector, weights, 1.4, offsets).cpu()
 
 
 def check_optimality(name, values, weights, number):
     """By what tells the solution: on the support the slopes of Omega are those of v but for a constant, else more."""
     support = weights > 0
     assert abs(weights.sum() - 1) < 1e-10
-    if name == "squared_p_norm_max":
-        slopes = (weights**1.4).sum() ** (0.6 / 1.4) * weights[support] ** 0.4
+    has_norm = name in ("squared_p_norm_max", "normmax")
+    if has_norm:
+        norm = (weights**1.4).sum() ** (1 / 1.4)
+        slopes = (norm**0.6 if name == "squared_p_norm_max" else norm**-0.4) * weights[support] ** 0.4
     else:
         order = float(alphas(name, number)) - 1
         slopes = (weights[support] ** order - 1) / order
     threshold = values[support] - slopes
     np.testing.assert_allclose(threshold, threshold[0], rtol=0, atol=1e-7)
     if not support.all():
-        at_0 = 0 if name == "squared_p_norm_max" else -1 / order
+        at_0 = 0 if has_norm else -1 / order
         assert values[~support].max() <= threshold[0] + at_0 + 1e-7
 
 
@@ -115,13 +119,17 @@ def check_row(gpu, name, scores, mask, gamma, number, vector, weights, blocks, p
         if mask.any():
             values = (scores[mask] - scores[mask].max()) / gamma
             check_optimality(name, values.numpy(), weights[mask].numpy(), number)
-            exponent = 0.6 if name == "squared_p_norm_max" else 2 - alphas(name, number)
+            exponent = 2 - alphas(name, number) if name.startswith("entmax") else 0.6
             matrix = torch.diag(torch.where(weights > 0, weights**exponent, 0))
-            if name == "squared_p_norm_max":
-                norm = (weights**1.4).sum() ** (1 / 1.4)
-                matrix = (norm**-0.6 * matrix - 0.6 * norm**-2 * torch.outer(weights, weights)) / 0.4
-            by_ones = matrix.sum(1)
-            expected = matrix @ vector - by_ones * (by_ones @ vector) / by_ones.sum()
+            norm = (weights**1.4).sum() ** (1 / 1.4)
+            if name == "normmax":
+                changes = norm**0.4 / 0.4 * (matrix @ (vector - weights @ vector))
+                expected = changes - weights * changes.sum()
+            else:
+                if name == "squared_p_norm_max":
+                    matrix = (norm**-0.6 * matrix - 0.6 * norm**-2 * torch.outer(weights, weights)) / 0.4
+                by_ones = matrix.sum(1)
+                expected = matrix @ vector - by_ones * (by_ones @ vector) / by_ones.sum()
     torch.testing.assert_close(product, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -156,6 +164,32 @@ def test_packed_rows_of_other_dtypes(gpu, name, dtype):
         blocks = blocks.double() if blocks.is_floating_point() else blocks
         expected = multiply(gpu, name, vector.double(), blocks, 1.0, numbers.double(), offsets)
         torch.testing.assert_close(product, expected, rtol=TOLERANCE[dtype], atol=3 * TOLERANCE[dtype])
+
+
+def test_the_gradient_by_alpha_of_packed_rows(gpu, lengths):
+    offsets = offsets_of(lengths)
+    shape = NUM_COPIES, int(offsets[-1])
+    gradient, scores = random_rows(*shape, seed=0), random_rows(*shape, seed=1)
+    numbers = torch.from_numpy(np.random.default_rng(1).uniform(1, 2, (NUM_COPIES, len(lengths))))
+    weights, _ = solve(gpu, "entmax", scores, None, 1.0, numbers - 1, offsets)
+    result = gpu.entmax_alpha_gradient_rows(*map(on_device, (gradient, weights, numbers, offsets))).cpu()
+    expected = [
+        [
+            alpha_gradient(gradient[copy, start:end], weights[copy, start:end], numbers[copy, row].item())
+            for row, (start, end) in enumerate(itertools.pairwise(offsets))
+        ]
+        for copy in range(NUM_COPIES)
+    ]
+    torch.testing.assert_close(result, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+
+
+def test_the_gradient_by_alpha_of_matrices_of_long_rows(gpu, longest):
+    gradient, scores = random_rows(2, longest + 200, seed=0), random_rows(2, longest + 200, seed=1)
+    numbers = torch.tensor([[1.1], [1.7]], dtype=torch.float64)
+    weights, _ = solve(gpu, "entmax", scores, None, 1.0, numbers - 1, None)
+    result = gpu.entmax_alpha_gradient_rows(*map(on_device, (gradient, weights, numbers))).cpu()
+    expected = [[alpha_gradient(gradient[row], weights[row], numbers[row].item())] for row in range(2)]
+    torch.testing.assert_close(result, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12)
 
 
 @every_operator

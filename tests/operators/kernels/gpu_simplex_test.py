@@ -1,4 +1,4 @@
-"""The kernels for the GPU of entmax and squared p-norm max; see `gpu_test.py`."""
+"""The kernels for the GPU of entmax, squared p-norm max and normmax; see `gpu_test.py`."""
 
 import functools
 import math
@@ -11,6 +11,7 @@ import torch
 
 pytest.importorskip("triton")
 
+from regattn_allennlp.operators.kernels import cpu
 from tests.operators.kernels.gpu_test import TOLERANCE, random_rows
 from tests.operators.kernels.interpreter import DEVICE, ON_GPU
 
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:(invalid value|overflow|divide b
 
 ALPHAS = [1.0, 1 + 1e-12, 1.01, 1.25, 1.5, 1.9, 2.0, 2.01, 3.0, 10.0]
 EXPONENTS = [1.1, 1.5, 1.9, 2.0]
+EXPONENTS_OF_NORMMAX = [1.3, 1.5, 2.0, 3.0, 10.0]
 
 
 # --- oracles: one row, no mask, 30 digits or more ---
@@ -49,7 +51,7 @@ def entmax_oracle(row, alpha):
 
 
 @functools.cache
-def norm_oracle(row, exponent):
+def norm_oracle(row, exponent, is_squared=True):
     with mpmath.workdps(30):
         exponent = mpmath.mpf(exponent)
         dual = exponent / (exponent - 1)
@@ -59,9 +61,11 @@ def norm_oracle(row, exponent):
 
         def excess(largest):
             norm = sum(fall**dual for fall in falls(largest)) ** (1 / dual)
+            if not is_squared:
+                return norm - 1
             return norm ** (2 - dual) * sum(fall ** (dual - 1) for fall in falls(largest)) - 1
 
-        powers = [fall ** (dual - 1) for fall in falls(root(excess))]
+        powers = [fall ** (dual - 1) if fall > 0 else mpmath.mpf(0) for fall in falls(root(excess))]
         return [float(power / sum(powers)) for power in powers]
 
 
@@ -86,6 +90,15 @@ def norm_hessian(exponent):
         slopes = weights ** (exponent - 1)
         rank_1 = (2 - exponent) * norm ** (2 - 2 * exponent) * np.outer(slopes, slopes)
         return rank_1 + np.diag((exponent - 1) * norm ** (2 - exponent) * weights ** (exponent - 2))
+
+    return hessian
+
+
+def unsquared_norm_hessian(exponent):
+    def hessian(weights):
+        ratios = weights / (weights**exponent).sum() ** (1 / exponent)
+        slopes = ratios ** (exponent - 1)
+        return (exponent - 1) * (np.diag(ratios ** (exponent - 2)) - np.outer(slopes, slopes)) * ratios[0] / weights[0]
 
     return hessian
 
@@ -123,10 +136,36 @@ class SquaredPNormMax:
         return gpu.squared_p_norm_jacobian_rows(vector, weights, exponent)
 
 
-EVERY_SHAPE = [*((Entmax, alpha) for alpha in ALPHAS), *((SquaredPNormMax, exponent) for exponent in EXPONENTS)]
+class Normmax:
+    oracle = functools.partial(norm_oracle, is_squared=False)
+    hessian = staticmethod(unsquared_norm_hessian)
+
+    @staticmethod
+    def solve(gpu, scores, mask, gamma, exponent):
+        return gpu.normmax_rows(scores, mask, gamma, exponent)
+
+    @staticmethod
+    def multiply(gpu, vector, weights, exponent):
+        return gpu.normmax_jacobian_rows(vector, weights, exponent)
+
+
+EVERY_SHAPE = [
+    *((Entmax, alpha) for alpha in ALPHAS),
+    *((SquaredPNormMax, exponent) for exponent in EXPONENTS),
+    *((Normmax, exponent) for exponent in EXPONENTS_OF_NORMMAX),
+]
 every_shape = pytest.mark.parametrize("operator, shape", EVERY_SHAPE)
 some_shapes = pytest.mark.parametrize(
-    "operator, shape", [(Entmax, 1.0), (Entmax, 1.25), (Entmax, 1.5), (Entmax, 3.0), (SquaredPNormMax, 1.5)]
+    "operator, shape",
+    [
+        (Entmax, 1.0),
+        (Entmax, 1.25),
+        (Entmax, 1.5),
+        (Entmax, 3.0),
+        (SquaredPNormMax, 1.5),
+        (Normmax, 1.5),
+        (Normmax, 3.0),
+    ],
 )
 
 
@@ -262,9 +301,29 @@ def test_scores_far_apart(gpu, operator, shape):
     torch.testing.assert_close(weights[:2], torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0]]))
 
 
+@pytest.mark.parametrize("exponent", [1.02, 30.0, 1000.0])
+def test_normmax_by_powers_that_overflow(gpu, exponent):
+    scores, vector = random_rows(5, 12, seed=2), random_rows(5, 12, seed=3)
+    for dtype in (torch.float64, torch.float32):
+        weights = solve(gpu, Normmax, scores.to(dtype), None, 0.7, exponent)
+        expected = cpu.normmax_rows(scores.to(dtype), None, 0.7, exponent)
+        torch.testing.assert_close(weights, expected, rtol=0, atol=TOLERANCE[dtype])
+        product = multiply(gpu, Normmax, vector.to(dtype), expected, exponent)
+        expected = cpu.normmax_jacobian_rows(vector.to(dtype), expected, exponent)
+        tolerance = 1e-9 if dtype == torch.float64 else 1e-5
+        torch.testing.assert_close(product, expected, rtol=tolerance, atol=tolerance)
+
+
 def test_weights_that_sum_to_1_in_rows_of_many(gpu):
     scores = random_rows(2, 3000, seed=0, dtype=torch.float32)
-    for operator, shape in [(Entmax, 1.0), (Entmax, 1.3), (Entmax, 1.5), (Entmax, 2.0), (SquaredPNormMax, 1.3)]:
+    for operator, shape in [
+        (Entmax, 1.0),
+        (Entmax, 1.3),
+        (Entmax, 1.5),
+        (Entmax, 2.0),
+        (SquaredPNormMax, 1.3),
+        (Normmax, 1.3),
+    ]:
         for gamma in (0.1, 1.0, 1000.0):
             weights = solve(gpu, operator, scores, None, gamma, shape).double()
             torch.testing.assert_close(weights.sum(1), torch.ones(2).double(), rtol=0, atol=1e-6)
@@ -282,7 +341,7 @@ def test_newton_steps_are_few(gpu, monkeypatch):
     length = 60
     positions = torch.arange(length, dtype=torch.float64)
     rows = torch.stack([random_rows(1, length, seed=0)[0], -positions / length, -(0.5**positions)])
-    for (operator, shape), most in zip(EVERY_SHAPE, [1, *[12] * 6, *[40] * 3, *[20] * 4], strict=True):
+    for (operator, shape), most in zip(EVERY_SHAPE, [1, *[12] * 6, *[40] * 3, *[20] * 9], strict=True):
         for dtype in (torch.float64, torch.float32):
             for row in rows.to(dtype):
                 for gamma in (0.01, 3.0):
@@ -297,3 +356,51 @@ def test_no_rows_and_no_positions(gpu):
         for operator, parameter in EVERY_SHAPE:
             assert solve(gpu, operator, scores, None, 1.0, parameter).shape == shape
             assert multiply(gpu, operator, scores, scores, parameter).shape == shape
+
+
+# --- the gradient by alpha ---
+
+
+def change_of_slope(weight, alpha):
+    """Of (p^(alpha - 1) - 1) / (alpha - 1), with alpha."""
+    with mpmath.workdps(60):
+        weight, order = mpmath.mpf(weight), mpmath.mpf(alpha) - 1
+        if order == 0:
+            return float(mpmath.log(weight) ** 2 / 2)
+        return float((weight**order * (order * mpmath.log(weight) - 1) + 1) / order**2)
+
+
+def alpha_gradient(gradient, weights, alpha):
+    """That of one row, by the definition; what has weight 0 has no part in it."""
+    terms = zip(gradient.tolist(), weights.tolist(), strict=True)
+    return -sum(number * change_of_slope(weight, alpha) for number, weight in terms if weight != 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_gradient_by_alpha_is_that_of_the_definition(gpu, dtype):
+    alphas = torch.tensor([1.0, 1 + 1e-12, 1 + 1e-6, 1.01, 1.3, 1.5, 2.0, 3.0, 10.0], dtype=dtype)
+    row = torch.tensor([1e-30, 1e-8, 0.0, 0.01, 0.1, 0.2, 0.3, 0.39, 1.0], dtype=dtype)
+    tolerance = 1e-13 if dtype == torch.float64 else 2e-6
+    # All weights of a row, and each alone.
+    for weights in (row.repeat(9, 1), *(row * unit for unit in torch.eye(9, dtype=dtype))):
+        weights = weights.expand(9, 9).contiguous()
+        gradient = random_rows(9, 9, seed=1, dtype=dtype).masked_fill(weights == 0, math.nan)
+        result = gpu.entmax_alpha_gradient_rows(
+            gradient.to(DEVICE), weights.to(DEVICE), alphas.unsqueeze(1).to(DEVICE)
+        ).cpu()
+        assert result.dtype == dtype and result.shape == (9, 1)
+        expected = [alpha_gradient(*arguments) for arguments in zip(gradient, weights, alphas.tolist(), strict=True)]
+        expected = torch.tensor(expected, dtype=torch.float64)
+        torch.testing.assert_close(result.flatten().double(), expected, rtol=tolerance, atol=0)
+
+
+def test_the_gradient_by_alpha_of_rows_without_a_solution_spoils_no_other(gpu):
+    alphas = torch.tensor([[1.5], [1.5], [0.5], [1.5]], device=DEVICE)
+    gradient, scores = random_rows(4, 20, seed=1, dtype=torch.float32), random_rows(4, 20, seed=2, dtype=torch.float32)
+    scores[1, 3], scores[3] = math.nan, -math.inf
+    weights = gpu.entmax_rows(scores.to(DEVICE), None, 1.0, 0.0, alphas, False)
+    first, second, third, fourth = gpu.entmax_alpha_gradient_rows(gradient.to(DEVICE), weights, alphas).flatten()
+    assert first.isfinite() and second.isnan() and third.isnan() and fourth == 0
+    for shape in [(0, 5), (3, 0), (0, 0)]:
+        empty, alphas = torch.empty(shape, device=DEVICE), torch.full((shape[0], 1), 1.5, device=DEVICE)
+        assert torch.equal(gpu.entmax_alpha_gradient_rows(empty, empty, alphas), torch.zeros_like(alphas))
