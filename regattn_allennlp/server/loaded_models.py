@@ -94,6 +94,7 @@ class LoadedModels:
                     name=name,
                     operator=self._operator_name(name),
                     parameters=_parameters(self._operators[name]) if name in self._operators else [],
+                    self_attention=self._self_attention_heads(name),
                 )
                 for name in self._predictors
             ],
@@ -137,6 +138,18 @@ class LoadedModels:
                 raise RequestError(
                     f'"{field.name}" has {len(text):,} characters; no more than {self.max_characters:,} are taken.',
                     field.name,
+                )
+        if request.self_attention is not None:
+            layers = {
+                f"layer {layer} of {direction}"
+                for name in self._predictors
+                for direction, heads in self._self_attention_heads(name).items()
+                for layer in range(len(heads))
+            }
+            wanted = f"layer {request.self_attention.layer} of {request.self_attention.direction}"
+            if wanted not in layers:
+                raise RequestError(
+                    f'"self_attention": no archive has {wanted}; there is {", ".join(sorted(layers)) or "none"}.'
                 )
         for name, values in request.regularization.items():
             if name not in self._predictors:
@@ -217,6 +230,7 @@ class LoadedModels:
         try:
             answer = task.predict(predictor, instance, request)
             influence = task.influence(predictor, instance, request) if request.influence else None
+            self_attention = self._self_attention(name, instance, request)
         finally:
             if operator is not None:
                 attention.regularized_max = self._operators[name]
@@ -238,8 +252,30 @@ class LoadedModels:
             regularization={} if operator is None else _values(operator),
             words=words,
             influence=influence,
+            self_attention=self_attention,
             **answer,
         )
+
+    def _self_attention_heads(self, name: str) -> dict[str, list[int]]:
+        layers = self._predictors[name].self_attention_layers()
+        return {direction: list(heads.values()) for direction, heads in layers.items()}
+
+    def _self_attention(
+        self, name: str, instance: Instance, request: AttentionRequest
+    ) -> Optional[list[AttentionMap]]:
+        wanted, predictor = request.self_attention, self._predictors[name]
+        heads = [] if wanted is None else self._self_attention_heads(name).get(wanted.direction, [])
+        if wanted is None or wanted.layer >= len(heads):
+            return None
+        predictor.self_attention = True
+        try:
+            prediction = predictor.predict_instance(instance)
+        finally:
+            predictor.self_attention = False
+        return [
+            _map(predictor.self_attention_map(prediction, wanted.direction, wanted.layer, head), request)
+            for head in (None, *range(heads[wanted.layer]))
+        ]
 
     def figure_maps(self, answer: AttentionAnswer[Any], picture: Picture) -> tuple[list[str], list[JsonDict]]:
         """What `attention_figure` takes: the titles, and the maps of the archives that have the picture's view."""

@@ -14,6 +14,15 @@ Regularization = dict[str, RegularizationValue]
 Position = Annotated[int, Field(strict=True, ge=0)]
 
 
+class SelfAttention(BaseModel):
+    """A layer of self-attention."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    direction: str = Field(description='One that an archive has, such as "premise_to_premise".')
+    layer: int = Field(ge=0, description="From 0.")
+
+
 class AttentionRequest(BaseModel):
     """What to predict, by the fields of the task, and what to change for this request alone."""
 
@@ -34,6 +43,9 @@ class AttentionRequest(BaseModel):
         ),
     )
     influence: bool = Field(default=False, description="Whether the answer has gradient x input.")
+    self_attention: Optional[SelfAttention] = Field(
+        default=None, description="A layer, if the answer is to have its maps, of those archives that have it."
+    )
 
 
 class AttentionMap(BaseModel):
@@ -73,6 +85,13 @@ class ArchiveAnswer(BaseModel):
             "what the model says, to first order; 0 for a word that was taken out."
         ),
     )
+    self_attention: Optional[list[AttentionMap]] = Field(
+        default=None,
+        description=(
+            "If wanted: the mean of the layer's heads, then each of them. Without the words that were taken out; of "
+            "a transformer, of the pieces of words that it reads."
+        ),
+    )
 
 
 Answer = TypeVar("Answer", bound=ArchiveAnswer)
@@ -109,6 +128,9 @@ class Archive(BaseModel):
     name: str = Field(description="The name that requests use: what tells its path from those of the others.")
     operator: str = Field(description='What makes its attention weights: "softmax", "fusedmax", ...')
     parameters: list[Parameter] = Field(description="The regularization that requests can change.")
+    self_attention: dict[str, list[int]] = Field(
+        description="By direction, for each layer of self-attention the number of its heads."
+    )
 
 
 class TaskField(BaseModel):

@@ -58,6 +58,8 @@ def test_tells_what_is_loaded(client):
     assert [view["name"] for view in told["task"]["views"]] == ["hypothesis_to_premise", "premise_to_hypothesis"]
     for parameter in (parameter for archive in told["archives"] for parameter in archive["parameters"]):
         assert parameter.pop("explanation") and parameter.pop("upper_bound") == 1e6
+    for archive in told["archives"]:
+        assert archive.pop("self_attention") == {}
     assert {key: told[key] for key in ("archives", "max_characters", "max_tokens")} == {
         "archives": [
             {

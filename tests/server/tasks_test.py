@@ -168,3 +168,20 @@ def test_gamma_moves_the_likelihood_of_a_dirichlet_alignment_with_its_map(load):
     trained, moved = (ask(models, **request, regularization=each).texts[0] for each in ({}, values))
     assert trained.target_to_source.weights != moved.target_to_source.weights
     assert trained.log_prob != moved.log_prob
+
+
+def test_a_layer_of_self_attention_is_told_head_by_head_after_their_mean(load):
+    models = load("alignment/entailment.jsonnet")
+    (archive,) = models.archives().archives
+    direction, heads = next(iter(archive.self_attention.items()))
+    last = len(heads) - 1
+    told = ask(models, **PAIR, self_attention={"direction": direction, "layer": last}).self_attention
+    predictor = predictor_of(models)
+    assert not predictor.self_attention and ask(models, **PAIR).self_attention is None
+    predictor.self_attention = True
+    expected = predictor.predict_json(PAIR)["self_attention"][direction][last]["weights"]
+    predictor.self_attention = False
+    assert [one.weights for one in told[1:]] == expected and len(expected) == heads[last]
+    np.testing.assert_allclose(told[0].weights, np.mean(expected, axis=0))
+    with pytest.raises(RequestError, match=f"no archive has layer 7 of {direction}; there is layer 0 of "):
+        ask(models, **PAIR, self_attention={"direction": direction, "layer": 7})

@@ -160,3 +160,27 @@ function meanWeights(map) {
   const rows = map.weights.filter((row) => row.some((weight) => weight > 0));
   return map.columns.map((_, column) => rows.reduce((sum, row) => sum + row[column], 0) / rows.length);
 }
+
+/** Small maps of the mean of the heads and of each of them, to choose from by `choose(index)`. */
+export function drawHeads(element, maps, chosen, choose) {
+  const group = createElement("div", { class: "heads", role: "group", "aria-label": "Heads of self-attention" });
+  maps.forEach((map, index) => {
+    const name = index ? `head ${index - 1}` : "mean";
+    const button = createElement("button", { type: "button", "aria-pressed": index === chosen }, name);
+    const canvas = createElement("canvas", { width: map.columns.length, height: map.rows.length, "aria-hidden": "true" });
+    button.prepend(canvas);
+    button.addEventListener("click", () => choose(index));
+    group.append(button);
+  });
+  element.append(group);
+  group.querySelectorAll("canvas").forEach((canvas, index) => {
+    const context = canvas.getContext("2d");
+    context.fillStyle = getComputedStyle(canvas).color; // once it is in the page
+    maps[index].weights.forEach((weights, row) =>
+      weights.forEach((weight, column) => {
+        context.globalAlpha = weight;
+        context.fillRect(column, row, 1, 1);
+      }),
+    );
+  });
+}

@@ -3,7 +3,7 @@
 
 /** The state in which nothing is changed. `fields` has the fields' texts by name. */
 export function stateOf(served, fields) {
-  return { fields, view: served.task.views[0].name, text: 0, values: {}, without: {}, influence: false };
+  return { fields, view: served.task.views[0].name, text: 0, values: {}, without: {}, influence: false, selfAttention: "", head: 0 };
 }
 
 export function linkOf(state) {
@@ -12,6 +12,8 @@ export function linkOf(state) {
   parameters.set("direction", state.view);
   if (state.text) parameters.set("text", state.text);
   if (state.influence) parameters.set("influence", 1);
+  if (state.selfAttention) parameters.set("self", state.selfAttention);
+  if (state.head) parameters.set("head", state.head);
   for (const [text, positions] of Object.entries(state.without)) {
     if (positions.length) parameters.set(`without.${text}`, positions.join(","));
   }
@@ -48,6 +50,12 @@ function readParameter(state, served, key, text) {
   } else if (key === "text") {
     if (!/^\d{1,3}$/.test(text)) return false;
     state.text = Number(text);
+  } else if (key === "self") {
+    if (!selfAttentionOf(served).includes(text)) return false;
+    state.selfAttention = text;
+  } else if (key === "head") {
+    if (!/^\d{1,3}$/.test(text)) return false;
+    state.head = Number(text);
   } else if (key === "influence") {
     state.influence = text === "1";
     return state.influence;
@@ -62,6 +70,14 @@ function readParameter(state, served, key, text) {
     setValue(state.values, archive, parameter, value);
   }
   return true;
+}
+
+/** The layers of self-attention that any archive has, as "premise_to_premise.0". */
+export function selfAttentionOf({ archives }) {
+  const all = archives.flatMap(({ self_attention: layers }) =>
+    Object.entries(layers).flatMap(([direction, heads]) => heads.map((_, layer) => `${direction}.${layer}`)),
+  );
+  return [...new Set(all)];
 }
 
 function isAllowed({ lower_bound: lower, upper_bound: upper, may_be_lower_bound: mayBeLower }, value) {

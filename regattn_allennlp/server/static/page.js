@@ -1,8 +1,8 @@
 // Every change goes the same way: into the state, after a moment into the link, to the server, and from the answer to
 // the page. One request is under way at a time. While it is, changes wait; then the latest state goes, and no other.
 
-import { drawAnswer, drawInfluence, partOf, said } from "./answers.js";
-import { isChanged, linkOf, readLink, setValue, stateOf, valueOf } from "./link.js";
+import { drawAnswer, drawHeads, drawInfluence, partOf, said } from "./answers.js";
+import { isChanged, linkOf, readLink, selfAttentionOf, setValue, stateOf, valueOf } from "./link.js";
 import { STEPS, lowestPosition, positionOf, rounded, trainedPosition, valueAt } from "./slider.js";
 
 // In rem: a card without its map, a column of a map as page.css has it, and the map's row words with the gap between cards.
@@ -148,9 +148,11 @@ function keyOf(fields) {
   return JSON.stringify(fields);
 }
 
-function requestOf({ fields, values, without, influence }) {
+function requestOf({ fields, values, without, influence, selfAttention }) {
   const given = Object.entries(fields).filter(([, text]) => text.trim());
-  return { ...Object.fromEntries(given), regularization: values, without, influence };
+  const request = { ...Object.fromEntries(given), regularization: values, without, influence };
+  const [direction, layer] = selfAttention.split(".");
+  return selfAttention ? { ...request, self_attention: { direction, layer: Number(layer) } } : request;
 }
 
 function predict(asked) {
@@ -196,6 +198,7 @@ function showState() {
   const view = document.querySelector(`#views [value="${CSS.escape(state.view)}"]`);
   if (view) view.checked = true;
   byId("influence").checked = state.influence;
+  byId("self-attention").value = state.selfAttention;
   for (const archive of served.archives) {
     for (const parameter of archive.parameters) showSlider(archive, parameter);
   }
@@ -240,7 +243,7 @@ function trainedAnswerOf(archive) {
 }
 
 function showCard(archive, answer) {
-  const { answers, map, influence, index } = cards.get(archive.name);
+  const { answers, map, influence, selfAttention, index } = cards.get(archive.name);
   keepFocus(answers, () =>
     drawAnswer(answers, answer, trainedAnswerOf(archive), {
       text: state.text, gold, name: `text-of-${index}`, choose: chooseText,
@@ -251,20 +254,42 @@ function showCard(archive, answer) {
   if (part[view.name]) keepFocus(map, () => drawMap(map, part[view.name], view));
   else map.replaceChildren(createElement("p", { class: "quiet" }, whyThereIsNone(view)));
   drawInfluence(influence, answer, part, [view, ...served.task.views]);
+  keepFocus(selfAttention, () => drawSelfAttention(selfAttention, answer.self_attention));
 }
 
-function drawMap(element, received, view) {
-  const { right_to_left, unknown_rows, unknown_columns, ...rest } = received;
-  const one = {
+function drawSelfAttention(element, maps) {
+  element.replaceChildren();
+  const asked = shown.state.selfAttention;
+  if (!asked) return;
+  const [direction, layer] = asked.split(".");
+  element.append(createElement("h3", {}, `self-attention: ${direction.replaceAll("_", " ")}, layer ${layer}`));
+  if (!maps) {
+    element.append(createElement("p", { class: "quiet" }, "This model has none there."));
+    return;
+  }
+  const head = Math.min(state.head, maps.length - 1);
+  drawHeads(element, maps, head, chooseHead);
+  const map = createElement("div");
+  element.append(map);
+  const [rows, columns] = direction.split("_to_");
+  renderHeatMap(map, mapOf(maps[head], { rows, columns }));
+}
+
+/** What heat_map.js draws. */
+function mapOf({ right_to_left, unknown_rows, unknown_columns, ...rest }, { rows, columns }) {
+  return {
     ...rest,
     rightToLeft: right_to_left,
     unknownRows: unknown_rows,
     unknownColumns: unknown_columns,
-    rowTitle: view.rows,
-    columnTitle: view.columns,
+    rowTitle: rows,
+    columnTitle: columns,
   };
-  if (received.boxes) renderRegions(element, one);
-  else renderHeatMap(element, one);
+}
+
+function drawMap(element, received, view) {
+  if (received.boxes) renderRegions(element, mapOf(received, view));
+  else renderHeatMap(element, mapOf(received, view));
   for (const [header, text, position] of headersOf(element, view)) {
     header.classList.toggle("taken-out", Boolean(shown.state.without[text]?.includes(position)));
   }
@@ -309,8 +334,8 @@ function showProblem(error, status) {
   byId("status").textContent = status;
   byId("what-if").hidden = true;
   for (const archive of served?.archives ?? []) {
-    const { answers, map, influence } = cards.get(archive.name);
-    for (const part of [answers, map, influence]) part.replaceChildren();
+    const { answers, map, influence, selfAttention } = cards.get(archive.name);
+    for (const part of [answers, map, influence, selfAttention]) part.replaceChildren();
     showValues(archive, null);
   }
 }
@@ -433,6 +458,7 @@ function createCard(archive, index) {
   const sliders = createElement("div", { class: "sliders" });
   const parts = { index, answers: createElement("div"), map: createElement("div", { class: "map" }), sliders: new Map() };
   parts.influence = createElement("div");
+  parts.selfAttention = createElement("div");
   for (const parameter of archive.parameters) {
     sliders.append(createSlider(archive, parameter, `slider-${index}-${parameter.name}`, parts));
   }
@@ -443,7 +469,7 @@ function createCard(archive, index) {
     const found = headersOf(parts.map, view).find(([header]) => header.contains(event.target));
     if (found) toggleWord(found[1], found[2]);
   });
-  card.append(heading, parts.answers, sliders, parts.map, parts.influence);
+  card.append(heading, parts.answers, sliders, parts.map, parts.influence, parts.selfAttention);
   cards.set(archive.name, parts);
   return card;
 }
@@ -541,6 +567,12 @@ function chooseText(index) {
   byId("status").textContent = summary();
 }
 
+function chooseHead(head) {
+  state.head = head;
+  writeLink("head");
+  showAnswer(); // the answer has all heads
+}
+
 async function copyLink() {
   writeLink("link");
   lastChanged = null;
@@ -555,7 +587,7 @@ async function copyLink() {
 
 async function savePicture(format) {
   if (!shown) return;
-  const body = { ...requestOf(shown.state), influence: false, view: state.view, text: state.text, format };
+  const body = { ...requestOf({ ...shown.state, influence: false, selfAttention: "" }), view: state.view, text: state.text, format };
   try {
     const response = await fetchAnswer("api/picture", post(body));
     const link = createElement("a", { href: URL.createObjectURL(await response.blob()), download: `attention.${format}` });
@@ -590,6 +622,16 @@ async function start() {
   byId("influence").addEventListener("change", (event) => {
     state.influence = event.target.checked;
     changed("influence");
+  });
+  const layers = selfAttentionOf(served);
+  byId("self").hidden = layers.length === 0;
+  byId("self-attention").append(
+    new Option("none", ""),
+    ...layers.map((layer) => new Option(layer.replaceAll("_", " ").replace(".", ", layer "), layer)),
+  );
+  byId("self-attention").addEventListener("change", (event) => {
+    state.selfAttention = event.target.value;
+    changed("self-attention");
   });
   byId("reset").addEventListener("click", () => {
     state.values = {};
