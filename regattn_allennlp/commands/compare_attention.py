@@ -11,6 +11,7 @@ from allennlp.common.checks import ConfigurationError
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from regattn_allennlp.commands.help_formatter import HelpFormatter
 from regattn_allennlp.comparison.engine import run_trials
 from regattn_allennlp.comparison.report import Failure, Run, VariantResults, write_report
 from regattn_allennlp.comparison.robustness import check_attack
@@ -38,7 +39,8 @@ Four attentions, three seeds each, in the surroundings of one config:
 
     allennlp compare-attention training_configs/sample/softmax.jsonnet \\
         --attention softmax --attention sparsemax \\
-        --attention '{"type": "fusedmax", "lam": 0.1}' --attention '{"type": "oscarmax", "lam": 0.2}' -s output/compare
+        --attention '{"type": "fusedmax", "lam": 0.1}' \\
+        --attention '{"type": "oscarmax", "lam": 0.2}' -s output/compare
 
 A sweep is one argument; a list stands for a variant of each of its numbers:
 
@@ -51,11 +53,13 @@ Each latent alignment with each attention, of a model that has both:
 
 Each alignment regularizer, and none, in the place of each block "alignment_regularizer" in the config's model:
 
-    --alignment-regularizer none --alignment-regularizer '{"type": "mmd", "weight": [0.01, 0.1]}'
+    --alignment-regularizer none \\
+        --alignment-regularizer '{"type": "mmd", "weight": [0.01, 0.1]}'
 
 Models that are trained already; those whose configs are alike but for the seeds count as one variant:
 
-    allennlp compare-attention output/softmax output/fusedmax/model.tar.gz --test-data test.jsonl -s output/compare
+    allennlp compare-attention output/softmax output/fusedmax/model.tar.gz \\
+        --test-data test.jsonl -s output/compare
 
 The results are comparison.md, to read; comparison.csv, a row for each variant; comparison.json, everything; figures.
 Each training has its own folder in DIR/trials, with its log and its archive. A comparison that was interrupted goes on
@@ -72,14 +76,15 @@ class CompareAttention(Subcommand):
         subparser = parser.add_parser(
             self.name,
             description=DESCRIPTION,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             help="Compare attentions: train each with several seeds, evaluate, and test the differences.",
         )
         subparser.add_argument(
             "sources",
             nargs="+",
             metavar="CONFIG_OR_ARCHIVE",
-            help="configs to train, and archives (a folder that `allennlp train` wrote, or its model.tar.gz)",
+            help="configs to train, and archives (the folder that `allennlp train -s` wrote, or the model.tar.gz "
+            "in it)",
         )
         subparser.add_argument(
             "--attention",
@@ -155,9 +160,9 @@ class CompareAttention(Subcommand):
             type=int,
             default=200,
             metavar="N",
-            help="attack the first N test items, those of them that are right (default = 200)",
+            help="attack the first N test items, those of them that are right",
         )
-        subparser.add_argument("--batch-size", type=int, default=64, metavar="N", help="of the evaluation")
+        subparser.add_argument("--batch-size", type=int, default=64, metavar="N", help="items to predict at a time")
         subparser.add_argument(
             "-o", "--overrides", default="", help="change all configs, as in `allennlp train`: a JSON object"
         )

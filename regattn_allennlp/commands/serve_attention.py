@@ -1,6 +1,7 @@
 import argparse
 import logging
 import re
+import signal
 import socket
 import time
 import webbrowser
@@ -13,6 +14,7 @@ from threading import Thread
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
+from regattn_allennlp.commands.help_formatter import HelpFormatter
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.predictors.archives import common_task, load_predictors, read_config, read_examples
 from regattn_allennlp.server import LoadedModels, create_application, is_loopback, open_socket, serve
@@ -41,8 +43,10 @@ Items of one's own to choose from on the page, with their gold answers:
 
 The same as JSON:
 
-  curl http://127.0.0.1:8000/api/attention -H "Content-Type: application/json" \\
-      -d '{"premise": "A dog sleeps.", "hypothesis": "An animal sleeps.", "regularization": {"fusedmax": {"lam": 1}}}'
+  curl http://127.0.0.1:8000/api/attention \\
+      -H "Content-Type: application/json" \\
+      -d '{"premise": "A dog sleeps.", "hypothesis": "An animal sleeps.",
+           "regularization": {"fusedmax": {"lam": 1}}}'
 
 All that is served comes from this machine: the page loads nothing from elsewhere.
 """
@@ -57,7 +61,7 @@ class ServeAttention(Subcommand):
             self.name,
             description=DESCRIPTION,
             help="Serve a web page that shows what models attend to.",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         subparser.add_argument(
             "archives",
@@ -72,27 +76,44 @@ class ServeAttention(Subcommand):
             'dataset reader reads, such as a file, "sample:validation", or a slice, "items.jsonl[:20]"',
         )
         subparser.add_argument("--open", action="store_true", help="open the page in a browser once it is served")
-        subparser.add_argument("--port", type=_port, default=8000, help="the port, 0 for any that is free")
+        subparser.add_argument(
+            "--port", type=_port, default=8000, metavar="N", help="the port, 0 for any that is free"
+        )
         subparser.add_argument(
             "--host",
             default="127.0.0.1",
+            metavar="ADDRESS",
             help="the address to listen at, by default this machine alone; with 0.0.0.0 everyone in the "
             "network can use the models: there is no password",
         )
         subparser.add_argument(
-            "--max-characters", type=_positive, default=MAX_CHARACTERS,
+            "--max-characters", type=_positive, default=MAX_CHARACTERS, metavar="N",
             help="the characters that a text may have",
         )  # fmt: skip
         subparser.add_argument(
-            "--max-tokens", type=_positive, default=MAX_TOKENS,
+            "--max-tokens", type=_positive, default=MAX_TOKENS, metavar="N",
             help="the words and punctuation marks that a text may have",
         )  # fmt: skip
-        subparser.add_argument("--cuda-device", type=int, default=-1, help="the GPU, -1 for the CPU")
+        subparser.add_argument(
+            "--cuda-device", type=int, default=-1, metavar="ID", help="the GPU to use, -1 for the CPU"
+        )
         subparser.set_defaults(func=serve_attention_from_arguments)
         return subparser
 
 
 def serve_attention_from_arguments(arguments: argparse.Namespace) -> None:
+    # As Ctrl-C: AllenNLP's own handler raises an error that whatever is under way may take for one of its own.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _serve(arguments)
+    except KeyboardInterrupt:  # of which the server itself does not tell
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    print("Stopped.", flush=True)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
     # Hundreds of lines on how the models were configured would hide the address.
     logging.getLogger("allennlp").setLevel(logging.WARNING)
     # What can be wrong is told before the models are loaded.

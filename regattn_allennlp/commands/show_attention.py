@@ -13,6 +13,7 @@ from allennlp.common.tqdm import Tqdm
 from allennlp.common.util import JsonDict, lazy_groups_of
 from matplotlib.backends.backend_pdf import PdfPages
 
+from regattn_allennlp.commands.help_formatter import HelpFormatter
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.predictors.archives import (
     Task,
@@ -25,6 +26,7 @@ from regattn_allennlp.predictors.archives import (
 from regattn_allennlp.predictors.attention_predictor import AttentionPredictor
 from regattn_allennlp.visualization.attention_figure import attention_figure
 from regattn_allennlp.visualization.attention_page import attention_page
+from regattn_allennlp.whole_file import naming
 
 DOTS_PER_INCH = 150
 # matplotlib refuses to draw more in a row or column.
@@ -43,25 +45,28 @@ Shows what trained models attend to: for each item, and each model, a heat map; 
 
 One pair, four models side by side in one picture:
 
-    allennlp show-attention output/softmax output/sparsemax output/fusedmax output/oscarmax \\
-        --premise "A small dog sleeps in the garden." --hypothesis "An animal is asleep." --out attention.png
+    allennlp show-attention output/softmax output/sparsemax output/fusedmax \\
+        output/oscarmax --premise "A small dog sleeps in the garden." \\
+        --hypothesis "An animal is asleep." --out attention.png
 
 Many items, as one page for the browser: pages to turn, filters by answer and by right or wrong, weights to point at.
 The file needs no network and can be mailed:
 
-    allennlp show-attention output/softmax output/fusedmax --input sample:validation --out attention.html
+    allennlp show-attention output/softmax output/fusedmax \\
+        --input sample:validation --out attention.html
 
 Models of any task can be shown, those of one task together. A single item is given as the task wants it:
 
-    textual entailment            --premise "A dog sleeps." --hypothesis "An animal is asleep."
-    sequence to sequence          --source "ein kleiner hund"
-    questions about images        --question "What colour is the dog?" --image-id 42
+    textual entailment        --premise "A dog." --hypothesis "An animal."
+    sequence to sequence      --source "ein kleiner hund"
+    questions about images    --question "What is it?" --image-id 42
 
 Self-attention is shown by layer and head, where a model's config has it: multi_head_self_attention,
 intra_sentence_attention, a graph encoder, a transformer.
 
-    allennlp show-attention output/aligned --premise "A dog sleeps." --hypothesis "An animal is asleep." \\
-        --direction premise_to_premise --layer 0 --head all --out heads.png
+    allennlp show-attention output/aligned --premise "A dog." \\
+        --hypothesis "An animal." --direction premise_to_premise --layer 0 \\
+        --head all --out heads.png
 
 Each row of a heat map is a word that attends (of the hypothesis, of the text that was written), and its weights over
 the columns (the words of the premise, of the source) sum to 1. A blank cell is a weight of exactly zero. Words that
@@ -73,7 +78,8 @@ The suffix of --out says what is written:
 
     .html         one file with all items
     .pdf          a page for each item
-    .png, .svg    a picture; of several items one each, numbered: attention-01.png, attention-02.png, ...
+    .png, .svg    a picture; of several items one each, numbered:
+                  attention-01.png, attention-02.png, ...
 
 A file that is there already is overwritten.
 """
@@ -96,12 +102,12 @@ class ShowAttention(Subcommand):
         subparser = parser.add_parser(
             self.name,
             description=DESCRIPTION,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             help="Draw what trained models attend to.",
         )
         subparser.add_argument(
             "archives", nargs="+", metavar="ARCHIVE",
-            help="a folder that `allennlp train -s` wrote, or the model.tar.gz in it",
+            help="a trained model: the folder that `allennlp train -s` wrote, or the model.tar.gz in it",
         )  # fmt: skip
         subparser.add_argument(
             "--input", metavar="ITEMS",
@@ -129,11 +135,9 @@ class ShowAttention(Subcommand):
             "--head", metavar="N",
             help='of self-attention: the head, from 0 on; "all" draws each, "mean" their mean (default: mean)',
         )  # fmt: skip
+        subparser.add_argument("--batch-size", type=int, default=32, metavar="N", help="items to predict at a time")
         subparser.add_argument(
-            "--batch-size", type=int, default=32, metavar="N", help="items to predict at a time (default: %(default)s)"
-        )
-        subparser.add_argument(
-            "--cuda-device", type=int, default=-1, metavar="ID", help="the GPU to use, if any (default: none)"
+            "--cuda-device", type=int, default=-1, metavar="ID", help="the GPU to use, -1 for the CPU"
         )
         subparser.set_defaults(func=_show_attention)
         return subparser
@@ -163,10 +167,11 @@ def _show_attention(arguments: argparse.Namespace) -> None:
             views.append(View(name, number, partial(predictor.attention_map, direction=direction)))
     shown = _predict(examples, predictors, views, arguments.batch_size)
     titles = [view.title for view in views]
-    if arguments.out.suffix.lower() == ".html":
-        arguments.out.write_text(attention_page(titles, list(shown)), encoding="utf-8")
-    else:
-        _draw(titles, shown, len(examples), arguments.out)
+    with naming(arguments.out):
+        if arguments.out.suffix.lower() == ".html":
+            arguments.out.write_text(attention_page(titles, list(shown)), encoding="utf-8")
+        else:
+            _draw(titles, shown, len(examples), arguments.out)
 
 
 def _check_arguments(arguments: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.tqdm import Tqdm
 
+from regattn_allennlp.commands.help_formatter import HelpFormatter
 from regattn_allennlp.data.dataset_readers.sequence_pairs import SEQUENCE_PAIRS
 from regattn_allennlp.data.table_source import open_table_source
 from regattn_allennlp.data.tokenizers.sentencepiece_tokenizer import one_line
@@ -27,14 +28,17 @@ whatever the dataset reader "sequence_pairs" reads:
 
     allennlp train-subwords train.tsv -s subwords.model --vocab-size 4000
 
-    allennlp train-subwords wmt/wmt14:train[:500000] --config-name de-en --source-column translation.de \\
-        --target-column translation.en -s de-en.model --vocab-size 16000
+    allennlp train-subwords wmt/wmt14:train[:500000] --config-name de-en \\
+        --source-column translation.de --target-column translation.en \\
+        -s de-en.model --vocab-size 16000
 
 The same texts give the same subwords. In the config of a training they are
 
     "dataset_reader": {
         "type": "sequence_pairs",
-        "source_tokenizer": {"type": "sentencepiece", "model_path": "subwords.model"},
+        "source_tokenizer": {
+            "type": "sentencepiece", "model_path": "subwords.model"
+        },
         ...
 """
 
@@ -61,7 +65,7 @@ class TrainSubwords(Subcommand):
         subparser = parser.add_parser(
             self.name,
             description=DESCRIPTION,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             help="Train subwords for the tokenizer of a model.",
         )
         subparser.add_argument(
@@ -76,16 +80,16 @@ class TrainSubwords(Subcommand):
         subparser.add_argument("--vocab-size", required=True, type=int, metavar="N", help="how many subwords")
         subparser.add_argument(
             "--side", choices=SIDES, default="both",
-            help="which texts of the pairs; subwords of both serve as one vocabulary (default: %(default)s)",
+            help="which texts of the pairs; subwords of both serve as one vocabulary",
         )  # fmt: skip
         subparser.add_argument(
             "--model-type", choices=MODEL_TYPES, default=MODEL_TYPES[0],
-            help="byte-pair encoding, or a unigram language model (default: %(default)s)",
+            help="byte-pair encoding, or a unigram language model",
         )  # fmt: skip
         subparser.add_argument(
             "--character-coverage", type=float, default=1.0, metavar="X",
             help="the share of the texts' characters that the subwords can spell, without the rarest: 0.9995 is usual "
-            "for languages with thousands of characters (default: %(default)s)",
+            "for languages with thousands of characters",
         )  # fmt: skip
         subparser.add_argument(
             "--skip-empty", action="store_true", help="pass over pairs that lack a text, which are a mistake otherwise"

@@ -11,6 +11,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from regattn_allennlp.compatibility.mend import mend
+from regattn_allennlp.whole_file import naming
 
 # How much of a line that cannot be predicted an error shows.
 SHOWN_CHARACTERS = 200
@@ -170,11 +171,11 @@ def name_what_cannot_be_predicted(predict: Any) -> None:
 
     @functools.wraps(run)
     def run_and_write(self: Any) -> None:
-        try:
+        if self._output_file is None:
             run(self)
-        finally:
-            if self._output_file is not None:
-                self._output_file.close()
+            return
+        with naming(self._output_file.name), self._output_file:
+            run(self)
 
     manager.__init__, manager.run = initialize_with_places, run_and_write
     manager._get_json_data = until_an_error(read_json)

@@ -233,7 +233,8 @@ def _load_predictor(path: str, task: Task, cuda_device: int) -> AttentionPredict
 
 
 def _not_loaded(path: str, error: Exception) -> ConfigurationError:
+    reason = " ".join(str(error).split())  # of tarfile several lines
     return ConfigurationError(
         f'"{path}" is no archive of a trained model that can be loaded; wanted is the folder that '
-        f"`allennlp train -s` wrote, or the {ARCHIVE_NAME} in it. {type(error).__name__}: {error}"
+        f"`allennlp train -s` wrote, or the {ARCHIVE_NAME} in it. {type(error).__name__}: {reason}"
     )

@@ -10,6 +10,7 @@ import matplotlib
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import create_model
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -35,6 +36,9 @@ FILES = {
 # A character is at most 12 bytes in JSON ("\ud83d\ude00"). The rest is for the values.
 BYTES_FOR_A_CHARACTER = 12
 BYTES_FOR_VALUES = 2**16
+
+# Smaller answers fit into a packet or two as they are.
+BYTES_TO_COMPRESS = 2000
 
 MAX_EXAMPLES = 100
 DOTS_PER_INCH = 150
@@ -76,6 +80,8 @@ def create_application(models: LoadedModels, host_names: Optional[set[str]]) -> 
         },
     )
     application.state.right_request = right_request
+    # Nothing that is sent is secret: its length may tell of it. The lowest level is the one that is not waited for.
+    application.add_middleware(GZipMiddleware, minimum_size=BYTES_TO_COMPRESS, compresslevel=1)
     application.add_middleware(
         Guard,
         max_body_bytes=len(task.fields) * BYTES_FOR_A_CHARACTER * models.max_characters + BYTES_FOR_VALUES,
@@ -113,9 +119,11 @@ def create_application(models: LoadedModels, host_names: Optional[set[str]]) -> 
     predicting = _problems(
         {
             400: "The body is no JSON, or the Host header is foreign",
+            408: "The body did not come in time",
             413: "The body is too large",
             422: "The JSON is not a request that can be answered",
             500: "The server failed",
+            503: "Too many connections are open",
         }
     )
 
@@ -183,7 +191,9 @@ def _problems(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:
 
 
 def _problem(status: int, message: str, headers: Any = None, field: Optional[str] = None) -> JSONResponse:
-    problem = Problem(error=message, field=field).model_dump(exclude_none=True)
+    # What the request had of surrogates is no character that could be sent.
+    writable = message.encode("utf-8", "backslashreplace").decode()
+    problem = Problem(error=writable, field=field).model_dump(exclude_none=True)
     return JSONResponse(problem, status_code=status, headers=headers)
 
 

@@ -1,5 +1,6 @@
+import asyncio
+import re
 from typing import Optional
-from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse
@@ -17,10 +18,17 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-cache",
 }
 
+# How long a client may take to send a body.
+SECONDS_FOR_A_BODY = 10.0
+
+# A name or an address, and a port; nothing that a URL may have besides, such as "user@".
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]*)(:[0-9]*)?", re.ASCII | re.IGNORECASE)
+
 
 class Guard:
     """
-    Around the application: the answers' security headers, no body that is too large, no foreign host name.
+    Around the application: the answers' security headers, no body that is too large or takes too long, no foreign host
+    name.
 
     # Parameters
 
@@ -44,12 +52,24 @@ class Guard:
 
         headers = Headers(scope=scope)
         num_bytes = 0
+        time_is_up = asyncio.get_running_loop().time() + SECONDS_FOR_A_BODY
+        is_whole = False
 
         async def receive_no_more_than_allowed() -> Message:
-            nonlocal num_bytes
+            nonlocal num_bytes, is_whole
             if int(headers.get("content-length", 0)) > self._max_body_bytes:
                 raise self._too_large()
-            message = await receive()
+            # What comes behind the body is that the client goes, and that may take its time.
+            seconds_left = None if is_whole else time_is_up - asyncio.get_running_loop().time()
+            try:
+                message = await asyncio.wait_for(receive(), seconds_left)
+            except asyncio.TimeoutError:
+                raise HTTPException(
+                    408,
+                    f"The body was not there after {SECONDS_FOR_A_BODY:g} seconds.",
+                    headers={"Connection": "close"},
+                ) from None
+            is_whole = not message.get("more_body", False)
             num_bytes += len(message.get("body", b""))
             if num_bytes > self._max_body_bytes:
                 raise self._too_large()
@@ -75,7 +95,5 @@ class Guard:
 
 
 def _name(host: str) -> Optional[str]:
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:  # a bracket without its other
-        return None
+    found = HOST.fullmatch(host)
+    return found[1].strip("[]").lower() if found else None

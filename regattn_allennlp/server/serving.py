@@ -1,15 +1,28 @@
 """From a host and a port to a server that runs until it is interrupted."""
 
+import asyncio
 import ipaddress
 import socket
 from contextlib import suppress
 
+import h11
 import uvicorn
 from allennlp.common.checks import ConfigurationError
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from regattn_allennlp.server.guard import SECURITY_HEADERS
 
 # How long answers under way may take when the server is stopped.
 SECONDS_TO_FINISH = 5
+
+# More would use up the files that a process may have open, of which systems allow 1024.
+MAX_CONNECTIONS = 500
+
+# How long a connection may be without a request that has begun: until its headers are whole.
+SECONDS_FOR_HEADERS = 10.0
 
 
 def is_loopback(host: str) -> bool:
@@ -54,15 +67,18 @@ def serve(application: FastAPI, opened: socket.socket) -> None:
     # The program's log has what goes wrong; a line for each request would hide it.
     config = uvicorn.Config(
         application,
+        http=_Connection,
+        ws="none",
         log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=SECONDS_TO_FINISH,
     )
+    server = _Server(config)
+    config.app = _Bouncer(application, server)
     with suppress(KeyboardInterrupt):
-        _Server(config).run(sockets=[opened])
-    print("Stopped.")
+        server.run(sockets=[opened])
 
 
 class _Server(uvicorn.Server):
@@ -71,6 +87,57 @@ class _Server(uvicorn.Server):
         assert sockets is not None
         host, port = sockets[0].getsockname()[:2]
         print(f"Serving at http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C stops)", flush=True)
+
+
+class _Bouncer:
+    """Answers 503, and closes the connection, where there are too many connections."""
+
+    def __init__(self, application: ASGIApp, server: uvicorn.Server) -> None:
+        self._application = application
+        self._connections = server.server_state.connections
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or len(self._connections) <= MAX_CONNECTIONS:
+            await self._application(scope, receive, send)
+            return
+        refusal = JSONResponse(
+            {"error": f"More than {MAX_CONNECTIONS} connections are open, and no more are served. Try again later."},
+            status_code=503,
+            headers={**SECURITY_HEADERS, "Connection": "close", "Retry-After": "5"},
+        )
+        await refusal(scope, receive, send)
+
+
+class _Connection(H11Protocol):
+    """uvicorn's, which would wait for ever for a request, or for the rest of its headers."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._set_deadline()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._set_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _set_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(SECONDS_FOR_HEADERS, self._close_if_there_is_no_request)
+
+    def _close_if_there_is_no_request(self) -> None:
+        if self.conn.their_state is h11.IDLE:
+            self.transport.close()
+
+    def _should_upgrade(self) -> bool:
+        # There are no WebSockets here. Who asks for one gets an answer, and the log no line.
+        return False
 
 
 def _free_port() -> int:

@@ -1,13 +1,17 @@
 """What `allennlp serve-attention` says before it serves; what it serves is in tests/server."""
 
 import re
+import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 from allennlp.common.checks import ConfigurationError
 
 from regattn_allennlp.predictors import archives
 from regattn_allennlp.server import is_loopback, open_socket
+from tests.conftest import PROJECT_ROOT, environment
 
 
 @pytest.fixture
@@ -68,3 +72,22 @@ def test_a_wrong_option_is_named(allennlp, capsys, arguments, message):
 def test_loopback():
     assert all(map(is_loopback, ("127.0.0.1", "localhost", "::1", "127.0.0.2")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.1.1", "example.org")))
+
+
+def test_sigterm_stops_it_while_models_are_loaded(archive):
+    command = (sys.executable, "-m", "allennlp", "serve-attention", archive, "--port", "0")
+    with subprocess.Popen(
+        command, cwd=PROJECT_ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            read = ""
+            while "loading archives:" not in read:
+                character = process.stdout.read(1)
+                assert character, read
+                read += character
+            process.send_signal(signal.SIGTERM)
+            rest = process.communicate(timeout=60)[0]
+        finally:
+            process.kill()
+    assert process.returncode == 0, rest
+    assert rest.endswith("Stopped.\n") and "Traceback" not in rest and "Serving" not in rest

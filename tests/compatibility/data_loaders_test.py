@@ -1,9 +1,12 @@
+import os
 import random
+import signal
 from itertools import chain
 
 import pytest
 import torch
 from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
 from allennlp.data import DataLoader, DatasetReader, Vocabulary
 from allennlp.data.data_loaders import MultiProcessDataLoader
 from allennlp.data.samplers import BucketBatchSampler
@@ -62,3 +65,25 @@ def test_a_worker_draws_the_same_from_the_same_seed(batches):
     first, second, other = premises(1), premises(1), premises(2)
     assert first == second
     assert first != other and sorted(chain(*first)) == sorted(chain(*other))
+
+
+class KilledReader(EntailmentDatasetReader):
+    """Is killed behind a few instances, as the system does that has no more memory."""
+
+    def _read(self, file_path):
+        for number, instance in enumerate(super()._read(file_path)):
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield instance
+
+
+@pytest.mark.parametrize("in_memory", [None, 8], ids=["instances", "batches"])
+def test_a_worker_that_is_killed_is_told_of(in_memory):
+    reader = EntailmentDatasetReader()
+    vocabulary = Vocabulary.from_instances(reader.read(PATH))
+    with pytest.raises(ConfigurationError, match=r"reads sample:train\[:21\] .* was killed by signal 9"):
+        loader = MultiProcessDataLoader(
+            KilledReader(), PATH, batch_size=2, num_workers=2, max_instances_in_memory=in_memory, quiet=True
+        )
+        loader.index_with(vocabulary)
+        list(loader)

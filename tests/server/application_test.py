@@ -180,6 +180,27 @@ def test_a_request_that_cannot_be_answered_is_told_what_would_be_right(client, c
     assert problem.field == (about and about[1])
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [r'"\ud800": 1', r'"regularization": {"\ud800": {}}', r'"regularization": {"fusedmax": {"\udfff": 1}}'],
+)
+def test_half_a_surrogate_pair_as_a_key_is_told_of(client, fields):
+    content = f'{{"premise": "A dog.", "hypothesis": "An animal.", {fields}}}'
+    response = client.post("/api/attention", content=content, headers=JSON)
+    assert response.status_code == 422
+    assert re.search(r"\\ud800|\\udfff|unicode string", response.json()["error"])
+
+
+def test_large_answers_are_compressed_for_those_who_take_it(client):
+    sizes = {}
+    for encoding in "gzip", "identity":
+        with client.stream("POST", "/api/attention", json=PAIR, headers={"Accept-Encoding": encoding}) as response:
+            assert response.headers.get("Content-Encoding", "identity") == encoding
+            sizes[encoding] = sum(map(len, response.iter_raw()))
+    assert sizes["gzip"] < sizes["identity"] / 3
+    assert "Content-Encoding" not in client.get("/api/archives").headers
+
+
 def test_limits_are_those_that_are_told(client):
     assert client.post("/api/attention", json={**PAIR, "premise": "a" * 1000}).status_code == 200
     assert client.post("/api/attention", json={**PAIR, "hypothesis": "a " * 100}).status_code == 200
@@ -233,7 +254,8 @@ def test_every_answer_forbids_what_comes_from_elsewhere(client, path):
 
 @pytest.mark.parametrize("host, status", [
     ("localhost", 200), ("LOCALHOST:8000", 200), ("127.0.0.1:9", 200), ("[::1]:8000", 200), ("example.org", 400),
-    ("127.0.0.1.example.org", 400), ("localhost.example.org:8000", 400), ("[::1", 400), ("", 400),
+    ("127.0.0.1.example.org", 400),
+    ("user@localhost", 400), ("localhost/path", 400), ("localhost.example.org:8000", 400), ("[::1", 400), ("", 400),
 ])  # fmt: skip
 def test_answers_to_this_machines_names_alone(client, host, status):
     for path in "/", "/api/archives":
@@ -247,7 +269,7 @@ def test_answers_to_this_machines_names_alone(client, host, status):
 def test_the_schema_is_that_of_the_answers(client):
     schema = client.get("/openapi.json").json()
     post = schema["paths"]["/api/attention"]["post"]["responses"]
-    assert set(post) == {"200", "400", "413", "422", "500"}
+    assert set(post) == {"200", "400", "408", "413", "422", "500", "503"}
     for status, response in post.items():
         name = "AttentionAnswer_EntailmentAnswer_" if status == "200" else "Problem"
         assert response["content"]["application/json"]["schema"] == {"$ref": f"#/components/schemas/{name}"}

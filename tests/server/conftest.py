@@ -41,7 +41,7 @@ def opened(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def address(archives, opened):
-    """Where the real command serves both archives, with items of its user's. It is stopped as a user stops it."""
+    """Where the real command serves both archives, with items of its user's. It is stopped as a service is."""
     items = opened.with_name("items.jsonl")
     items.write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
     command = (
@@ -64,7 +64,7 @@ def address(archives, opened):
             else:
                 pytest.fail("the command ended: " + "".join(printed))
             yield found.group(1)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             rest = process.communicate(timeout=30)[0]
             assert process.returncode == 0 and rest.endswith("Stopped.\n") and "Traceback" not in rest, rest
         finally:
