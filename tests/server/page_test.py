@@ -33,11 +33,14 @@ def card(page, name):
 
 
 def numbers(page, name):
-    """The cells of a map as they are shown."""
+    """The cells of a map as they are shown; a dot stands for a weight that would round to .00."""
     return (
         card(page, name)
         .locator("tbody tr")
-        .evaluate_all("lines => lines.map(line => [...line.querySelectorAll('td')].map(cell => cell.textContent))")
+        .evaluate_all(
+            "lines => lines.map(line => [...line.querySelectorAll('td')].map("
+            "cell => cell.textContent.replace('\u00b7', '.00')))"
+        )
     )
 
 

@@ -19,7 +19,8 @@ export function said(answer, text, trained) {
 }
 
 function change(now, before, format) {
-  return before === undefined || format(before) === format(now) ? format(now) : `${format(before)} ${ARROW} ${format(now)}`;
+  const hasChanged = before !== undefined && format(before) !== format(now);
+  return hasChanged ? `${format(before)} ${ARROW} ${format(now)}` : format(now);
 }
 
 function logProbOf(answer, text) {
@@ -167,7 +168,8 @@ export function drawHeads(element, maps, chosen, choose) {
   maps.forEach((map, index) => {
     const name = index ? `head ${index - 1}` : "mean";
     const button = createElement("button", { type: "button", "aria-pressed": index === chosen }, name);
-    const canvas = createElement("canvas", { width: map.columns.length, height: map.rows.length, "aria-hidden": "true" });
+    const size = { width: map.columns.length, height: map.rows.length };
+    const canvas = createElement("canvas", { ...size, "aria-hidden": "true" });
     button.prepend(canvas);
     button.addEventListener("click", () => choose(index));
     group.append(button);

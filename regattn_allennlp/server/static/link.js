@@ -3,7 +3,8 @@
 
 /** The state in which nothing is changed. `fields` has the fields' texts by name. */
 export function stateOf(served, fields) {
-  return { fields, view: served.task.views[0].name, text: 0, values: {}, without: {}, influence: false, selfAttention: "", head: 0 };
+  const view = served.task.views[0].name;
+  return { fields, view, text: 0, values: {}, without: {}, influence: false, selfAttention: "", head: 0 };
 }
 
 export function linkOf(state) {

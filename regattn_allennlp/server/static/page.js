@@ -5,7 +5,8 @@ import { drawAnswer, drawHeads, drawInfluence, partOf, said } from "./answers.js
 import { isChanged, linkOf, readLink, selfAttentionOf, setValue, stateOf, valueOf } from "./link.js";
 import { STEPS, lowestPosition, positionOf, rounded, trainedPosition, valueAt } from "./slider.js";
 
-// In rem: a card without its map, a column of a map as page.css has it, and the map's row words with the gap between cards.
+// In rem: a card without its map, a column of a map as page.css has it, and the map's row words with the gap between
+// cards.
 const LEAST_CARD_WIDTH = 16;
 const COLUMN_WIDTH = 1.4;
 const WORDS_WIDTH = 6.2;
@@ -210,7 +211,8 @@ function showSlider(archive, parameter) {
   const value = valueOf(state.values, archive, parameter);
   const [text, asTrained] = [String(rounded(value)), String(rounded(parameter.trained))];
   input.value = positionOf(parameter, value);
-  input.setAttribute("aria-valuetext", value === parameter.trained ? `${text}, as trained` : `${text}, trained ${asTrained}`);
+  const isMoved = value !== parameter.trained;
+  input.setAttribute("aria-valuetext", isMoved ? `${text}, trained ${asTrained}` : `${text}, as trained`);
 }
 
 function showValues(archive, regularization) {
@@ -385,7 +387,8 @@ function createWords(text, words) {
   const toolbar = createElement("div", { class: "words", role: "toolbar", "aria-label": `Take out of the ${text}` });
   toolbar.append(createElement("span", { class: "quiet" }, text));
   const buttons = words.map((word, position) => {
-    const button = createElement("button", { type: "button", value: position, "data-text": text, tabindex: -1, dir: "auto" }, word);
+    const attributes = { type: "button", value: position, "data-text": text, tabindex: -1, dir: "auto" };
+    const button = createElement("button", attributes, word);
     button.addEventListener("click", () => toggleWord(text, position));
     return button;
   });
@@ -456,9 +459,14 @@ function createCard(archive, index) {
   const heading = createElement("h2", { id: `archive-${index}` }, archive.name);
   if (archive.operator !== archive.name) heading.append(" ", createElement("small", {}, archive.operator));
   const sliders = createElement("div", { class: "sliders" });
-  const parts = { index, answers: createElement("div"), map: createElement("div", { class: "map" }), sliders: new Map() };
-  parts.influence = createElement("div");
-  parts.selfAttention = createElement("div");
+  const parts = {
+    index,
+    answers: createElement("div"),
+    map: createElement("div", { class: "map" }),
+    influence: createElement("div"),
+    selfAttention: createElement("div"),
+    sliders: new Map(),
+  };
   for (const parameter of archive.parameters) {
     sliders.append(createSlider(archive, parameter, `slider-${index}-${parameter.name}`, parts));
   }
@@ -484,7 +492,8 @@ function createSlider(archive, parameter, id, parts) {
   const output = createElement("output", { for: id });
   // Not read out at each step: the slider says its value itself.
   output.setAttribute("aria-live", "off");
-  const mark = createElement("span", { class: "trained", "aria-hidden": "true" }, `\u25b4 trained ${rounded(parameter.trained)}`);
+  const trainedText = `\u25b4 trained ${rounded(parameter.trained)}`;
+  const mark = createElement("span", { class: "trained", "aria-hidden": "true" }, trainedText);
   input.addEventListener("input", () => moveSlider(archive, parameter, Number(input.value)));
   parts.sliders.set(parameter.name, { input, output });
   line.append(label, input, output, mark);
@@ -493,7 +502,8 @@ function createSlider(archive, parameter, id, parts) {
 
 function createExplanations({ parameters }) {
   const details = createElement("details");
-  details.append(createElement("summary", {}, `What ${parameters.map(({ name }) => name).join(" and ")} do${parameters.length > 1 ? "" : "es"}`));
+  const names = parameters.map(({ name }) => name).join(" and ");
+  details.append(createElement("summary", {}, `What ${names} do${parameters.length > 1 ? "" : "es"}`));
   for (const { name, explanation } of parameters) {
     const line = createElement("p");
     line.append(createElement("b", {}, name), ` ${explanation}`);
@@ -539,7 +549,9 @@ function createExample(example, isNumbered) {
   for (const text of Object.values(fieldsOf(example))) {
     if (text) button.append(createElement("span", { dir: "auto" }, text), " ");
   }
-  if (example.gold !== null) button.append(createElement("small", { class: "gold", dir: "auto" }, `gold: ${example.gold}`));
+  if (example.gold !== null) {
+    button.append(createElement("small", { class: "gold", dir: "auto" }, `gold: ${example.gold}`));
+  }
   button.addEventListener("click", () => {
     state.fields = fieldsOf(example);
     gold = example.gold;
@@ -587,10 +599,12 @@ async function copyLink() {
 
 async function savePicture(format) {
   if (!shown) return;
-  const body = { ...requestOf({ ...shown.state, influence: false, selfAttention: "" }), view: state.view, text: state.text, format };
+  const request = requestOf({ ...shown.state, influence: false, selfAttention: "" });
+  const body = { ...request, view: state.view, text: state.text, format };
   try {
     const response = await fetchAnswer("api/picture", post(body));
-    const link = createElement("a", { href: URL.createObjectURL(await response.blob()), download: `attention.${format}` });
+    const href = URL.createObjectURL(await response.blob());
+    const link = createElement("a", { href, download: `attention.${format}` });
     link.click();
     URL.revokeObjectURL(link.href);
     byId("notice").textContent = `The picture is saved as attention.${format}.`;
