@@ -1,24 +1,47 @@
 import argparse
 import logging
+import re
 import signal
+import socket
+import time
+import webbrowser
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from threading import Thread
 
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
 from regattn_allennlp.commands.help_formatter import HelpFormatter
-from regattn_allennlp.models import RegularizedDecomposableAttention
-from regattn_allennlp.predictors.archives import load_predictors, read_config, task_of
+from regattn_allennlp.data.example import Example
+from regattn_allennlp.predictors.archives import common_task, load_predictors, read_config, read_examples
 from regattn_allennlp.server import LoadedModels, create_application, is_loopback, open_socket, serve
 from regattn_allennlp.server.loaded_models import MAX_CHARACTERS, MAX_TOKENS
-from regattn_allennlp.server.schema import AttentionRequest
+from regattn_allennlp.server.tasks import TASKS, Task
+
+SECONDS_BETWEEN_LOOKS = 0.1
+# Of those that nobody asked for.
+NUM_EXAMPLES = 8
 
 DESCRIPTION = """\
-Serves a web page on this machine: type a premise and a hypothesis, and see what models attend to, side by side, and
-what they conclude. Sliders change the regularization of their attention (gamma, lam, alpha) without training anew.
+Serves a web page on this machine: type a text, and see what models attend to, side by side, and what they conclude.
+Sliders change the regularization of their attention (gamma, lam, alpha) without training anew; words can be taken out.
 
-  allennlp serve-attention output/softmax output/fusedmax
+  allennlp serve-attention output/softmax output/fusedmax --open
 
-serves two models at http://127.0.0.1:8000/; open it in a browser, and stop it with Ctrl-C. The same as JSON:
+serves two models at http://127.0.0.1:8000/ and opens it in a browser; Ctrl-C stops it. The models are of one task:
+
+  textual entailment           a premise and a hypothesis
+  sequence to sequence         a source, and a target if wanted
+  questions about images       a question and an image, and an answer if wanted
+
+Items of one's own to choose from on the page, with their gold answers:
+
+  allennlp serve-attention output/softmax --input validation.jsonl
+
+The same as JSON:
 
   curl http://127.0.0.1:8000/api/attention \\
       -H "Content-Type: application/json" \\
@@ -47,6 +70,13 @@ class ServeAttention(Subcommand):
             help="a trained model: the folder that `allennlp train -s` wrote, or the model.tar.gz in it",
         )
         subparser.add_argument(
+            "--input",
+            metavar="ITEMS",
+            help="items to choose from on the page, with gold answers or without: whatever the first archive's "
+            'dataset reader reads, such as a file, "sample:validation", or a slice, "items.jsonl[:20]"',
+        )
+        subparser.add_argument("--open", action="store_true", help="open the page in a browser once it is served")
+        subparser.add_argument(
             "--port", type=_port, default=8000, metavar="N", help="the port, 0 for any that is free"
         )
         subparser.add_argument(
@@ -58,11 +88,11 @@ class ServeAttention(Subcommand):
         )
         subparser.add_argument(
             "--max-characters", type=_positive, default=MAX_CHARACTERS, metavar="N",
-            help="the characters that a sentence may have",
+            help="the characters that a text may have",
         )  # fmt: skip
         subparser.add_argument(
             "--max-tokens", type=_positive, default=MAX_TOKENS, metavar="N",
-            help="the words and punctuation marks that a sentence may have",
+            help="the words and punctuation marks that a text may have",
         )  # fmt: skip
         subparser.add_argument(
             "--cuda-device", type=int, default=-1, metavar="ID", help="the GPU to use, -1 for the CPU"
@@ -88,21 +118,55 @@ def _serve(arguments: argparse.Namespace) -> None:
     logging.getLogger("allennlp").setLevel(logging.WARNING)
     # What can be wrong is told before the models are loaded.
     with open_socket(arguments.host, arguments.port) as opened:
-        for path in arguments.archives:
-            task = task_of(path, read_config(path))
-            if not issubclass(task.model, RegularizedDecomposableAttention):
-                raise ConfigurationError(
-                    f'"{path}" is a model for the task "{task.predictor_name}", but the page takes a premise and a '
-                    "hypothesis: a regularized_decomposable_attention is wanted. `allennlp show-attention` shows "
-                    "models of any task."
-                )
+        task = common_task({path: read_config(path) for path in arguments.archives})
+        if task.predictor_name not in TASKS:
+            raise ConfigurationError(
+                f'"{arguments.archives[0]}" is a model for the task "{task.predictor_name}"; the page takes those for '
+                f"{', '.join(TASKS)}. `allennlp show-attention` shows models of any task."
+            )
+        examples = _examples(arguments, TASKS[task.predictor_name])
         models = LoadedModels(
-            load_predictors(arguments.archives, arguments.cuda_device), arguments.max_characters, arguments.max_tokens
+            load_predictors(arguments.archives, arguments.cuda_device),
+            arguments.max_characters,
+            arguments.max_tokens,
+            examples,
         )
-        # The first prediction compiles the operators, for seconds: before anyone waits for it.
-        models.predict(AttentionRequest(premise="a", hypothesis="b"))
+        models.warm_up()
         host_names = {"localhost", "127.0.0.1", "::1", arguments.host} if is_loopback(arguments.host) else None
+        if arguments.open:
+            Thread(target=_open_in_browser, args=opened.getsockname()[:2], daemon=True).start()
         serve(create_application(models, host_names), opened)
+
+
+def _examples(arguments: argparse.Namespace, task: type[Task]) -> Sequence[Example]:
+    """
+    The user's own, or the task's; else some of the data that the first archive was validated by, if they are still
+    there.
+    """
+    archive = arguments.archives[0]
+    if arguments.input is not None:
+        return list(read_examples(archive, arguments.input))
+    if task.examples:
+        return task.examples
+    source = str(read_config(archive).get("validation_data_path"))
+    # Nothing is downloaded for examples that nobody asked for.
+    if not source.startswith("sample:") and not Path(re.split(r"[!\[]", source)[0]).is_file():
+        return ()
+    try:
+        return list(islice(read_examples(archive, source), NUM_EXAMPLES))
+    except ConfigurationError:
+        return ()
+
+
+def _open_in_browser(host: str, port: int) -> None:
+    """Once the server answers: until then a browser would say that there is none."""
+    # What listens at all of the machine's addresses has no address of its own to open.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    while True:
+        with suppress(OSError), socket.create_connection((host, port)):
+            break
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    webbrowser.open(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
 
 
 def _port(text: str) -> int:

@@ -22,9 +22,9 @@ from regattn_allennlp.predictors.archives import (
     Task,
     archive_names,
     common_task,
-    load_dataset_reader,
     load_predictors,
     read_config,
+    read_examples,
 )
 from regattn_allennlp.predictors.attention_predictor import AttentionPredictor
 from regattn_allennlp.visualization.attention_figure import attention_figure
@@ -266,13 +266,7 @@ def _examples(arguments: argparse.Namespace, task: Task) -> list[Example]:
             if not value.strip():
                 raise ConfigurationError(f"{_flag(key)} must be a text, but is {value!r}.")
         return [Example(given, gold=None)]
-    reader = load_dataset_reader(arguments.archives[0])
-    if not hasattr(reader, "read_examples"):
-        raise ConfigurationError(
-            f'The dataset reader of "{arguments.archives[0]}" is of type {type(reader).__name__}, which has no '
-            "read_examples: --input needs an archive whose dataset reader is one of this package's."
-        )
-    return list(reader.read_examples(arguments.input))
+    return list(read_examples(arguments.archives[0], arguments.input))
 
 
 def _flag(key: str) -> str:

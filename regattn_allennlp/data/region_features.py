@@ -14,7 +14,7 @@ the arrays. The ids are written as VQA's JSON has them, without leading zeros: "
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Optional, Union
 
@@ -72,6 +72,9 @@ class _Hdf5File:
     def __contains__(self, key: str) -> bool:
         return key in self._file
 
+    def image_ids(self) -> Iterator[str]:
+        return iter(self._file)
+
     def shape(self, key: str) -> tuple[int, ...]:
         return self._file[key].shape
 
@@ -88,6 +91,9 @@ class _NpzFile:
 
     def __contains__(self, key: str) -> bool:
         return key in self._file
+
+    def image_ids(self) -> Iterator[str]:
+        return (key.removesuffix("/features") for key in self._file if key.endswith("/features"))
 
     def shape(self, key: str) -> tuple[int, ...]:
         with self._file.zip.open(f"{key}.npy") as member:
@@ -118,6 +124,12 @@ def _opened(path: str, changed: int, process: int) -> Union[_Hdf5File, _NpzFile]
     if path.endswith(".npz"):
         return _NpzFile(path)
     raise ValueError("its name has another ending")
+
+
+def image_ids(paths: Sequence[str]) -> Iterator[str]:
+    """The ids of the images that the files have, in their order."""
+    for path in paths:
+        yield from _open(path).image_ids()
 
 
 def find_regions(paths: Sequence[str], image_id: str) -> Regions:

@@ -242,6 +242,11 @@ def sample_questions(split: str) -> list[SceneQuestion]:
     return _sample(split)[1]
 
 
+def sample_scene_ids() -> Iterator[str]:
+    """Of all scenes of the embedded sample, those of validation first."""
+    return (f"{split}-{number}" for split in ("validation", "train") for number in range(SPLIT_SIZES[split]))
+
+
 def sample_scene(image_id: str) -> Scene:
     """The scene "train-17" of the embedded sample; ValueError if there is none of that name."""
     split, _, number = image_id.rpartition("-")

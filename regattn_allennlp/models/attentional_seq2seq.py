@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, Optional, get_args
+from typing import Any, NamedTuple, Optional, get_args
 
 import torch
 from allennlp.common import Lazy
@@ -28,6 +28,22 @@ from regattn_allennlp.training.metrics.text_metrics import TextMetric
 # want those of each target token with each source token: what is more is computed in pieces, once more for the
 # gradient, so that memory does not grow with it.
 MAX_LOGITS = 2**26
+
+
+class TargetScores(NamedTuple):
+    """
+    What a model holds of given targets, the end symbol being the last of their tokens.
+
+    log_probs : shape (batch_size, target_length)
+        Of each token's marginal probability, in nats; 0 at padding.
+    weights : shape (batch_size, target_length, source_length)
+        The attention, which is the prior of a latent alignment.
+    posterior : shape (batch_size, target_length, source_length), or `None` where the alignment is not latent
+    """
+
+    log_probs: torch.Tensor
+    weights: torch.Tensor
+    posterior: Optional[torch.Tensor]
 
 
 @Model.register("attentional_seq2seq")
@@ -172,7 +188,7 @@ class AttentionalSeq2Seq(AttentionModel):
                 f"The beam's size, {self._beam_search.beam_size}, must be at most the number of tokens in the "
                 f'vocabulary\'s namespace "{target_namespace}", {num_tokens}.'
             )
-        self._num_best = num_best
+        self.num_best = num_best
         if target_units not in get_args(TokenUnit):
             raise ConfigurationError(f'"target_units" must be one of {get_args(TokenUnit)}, but is "{target_units}"')
         self._target_units: TokenUnit = target_units  # type: ignore[assignment]
@@ -186,6 +202,16 @@ class AttentionalSeq2Seq(AttentionModel):
     @property
     def compared_metrics(self) -> tuple[str, ...]:
         return (*(name for metric in self._text_metrics for name in metric.names), "perplexity")
+
+    @property
+    def beam_size(self) -> int:
+        """The most that `num_best` may be."""
+        return self._beam_search.beam_size
+
+    @property
+    def has_latent_alignment(self) -> bool:
+        """Whether what the attention weights become once the target is known, the posterior, is another thing."""
+        return not isinstance(self._latent_alignment, SoftAlignment)
 
     @property
     def attention(self) -> Attention:
@@ -276,6 +302,27 @@ class AttentionalSeq2Seq(AttentionModel):
         word_mask = mask & (targets != self._end_index)
         self._attention_statistics(decoded.weights, word_mask.unsqueeze(2) & memory.mask.unsqueeze(1))
         return output
+
+    def score_target(
+        self,
+        source_tokens: TextFieldTensors,
+        target_tokens: TextFieldTensors,
+        metadata: Optional[list[dict[str, Any]]] = None,
+    ) -> TargetScores:
+        """What the model holds of each token of given targets; parameters as of `forward`."""
+        memory = self._encode(source_tokens)
+        ids = get_token_ids_from_text_field_tensors(target_tokens)
+        targets, mask = ids[:, 1:], get_text_field_mask(target_tokens)[:, 1:]
+        decoded = self._decode(memory, ids[:, :-1])
+        queries = self._queries(memory, decoded, targets, mask)
+        log_probs = self._latent_alignment.log_marginal(queries)
+        of_tokens = self._latent_alignment.posterior(queries, self._posterior_scores(memory, decoded, targets, mask))
+        posterior = None
+        if of_tokens is not None:
+            posterior = of_tokens.new_zeros(decoded.weights.shape).masked_scatter(mask.unsqueeze(2), of_tokens)
+        return TargetScores(
+            log_probs.new_zeros(mask.shape).masked_scatter(mask, log_probs), decoded.weights, posterior
+        )
 
     def _decode(self, memory: Memory, ids: torch.Tensor) -> Decoded:
         return self._decoder(self._dropout(self._target_embedding(ids)), memory)
@@ -371,7 +418,7 @@ class AttentionalSeq2Seq(AttentionModel):
 
         beams, _ = self._beam_search.search(start, self._decoder.initial_state(memory), step)
         # Shape: (batch_size, num_best, predicted_length)
-        ids = beams[:, : self._num_best]
+        ids = beams[:, : self.num_best]
         # The attention of a search is spread over the beams of its steps: it is had by decoding what was found.
         # Shape: (batch_size * num_best, predicted_length)
         targets = ids.flatten(0, 1)

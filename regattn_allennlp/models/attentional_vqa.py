@@ -140,6 +140,15 @@ class AttentionalVqa(AttentionModel):
         return ("accuracy", "perplexity")
 
     @property
+    def has_latent_alignment(self) -> bool:
+        """Whether what the attention weights become once the target is known, the posterior, is another thing."""
+        return not isinstance(self._latent_alignment, SoftAlignment)
+
+    @property
+    def attention(self) -> Attention:
+        return self._attention
+
+    @property
     def region_dim(self) -> int:
         """The dimension of the regions' features."""
         return self._region_feedforward.get_input_dim()
@@ -151,6 +160,7 @@ class AttentionalVqa(AttentionModel):
         region_mask: torch.Tensor,
         answer: Optional[torch.Tensor] = None,
         metadata: Optional[list[dict[str, Any]]] = None,
+        with_posterior: bool = False,
     ) -> dict[str, Any]:
         """
         # Parameters
@@ -161,6 +171,8 @@ class AttentionalVqa(AttentionModel):
             Shape (batch_size, num_regions): which regions there are; at least one for each image.
         answer : `torch.LongTensor`, optional
             Shape (batch_size,).
+        with_posterior : `bool`, optional (default = `False`)
+            Whether the output has the posterior, given the answers, of a model that is not training.
 
         # Returns
 
@@ -172,6 +184,9 @@ class AttentionalVqa(AttentionModel):
         loss : scalar
             If `answer` is given: the mean over the questions with an answer that is known, in nats; in training, of
             what the alignment minimizes, otherwise of -log of the answer's marginal probability.
+        question_to_regions_posterior : shape (batch_size, 1, num_regions)
+            If wanted, and if the alignment is latent: what the regions' probabilities are once the answer is known;
+            0 for an answer that is not known.
         item_scores : shape (batch_size,)
             If `answer` is given and the model is not training: what the most probable answer is worth, by the
             metadata's "answer_scores" if it is there, otherwise 1 for `answer`.
@@ -228,6 +243,14 @@ class AttentionalVqa(AttentionModel):
             output["loss"] = -log_probs.sum() / max(1, len(log_probs))
             output["item_scores"] = self._item_scores(log_marginal, targets, metadata)
             self._accuracy(output["item_scores"])
+            if with_posterior:
+                posterior = self._latent_alignment.posterior(
+                    *self._of_answers(queries, log_probabilities, targets, known, query, values, region_mask)
+                )
+                if posterior is not None:
+                    output["question_to_regions_posterior"] = torch.zeros_like(weights).index_copy(
+                        0, known, posterior.unsqueeze(1)
+                    )
         return output
 
     def _targets(self, answer: torch.Tensor) -> torch.Tensor:
@@ -247,6 +270,22 @@ class AttentionalVqa(AttentionModel):
         known = (targets >= 0).nonzero().squeeze(1)
         if not len(known):
             return query.sum() * 0  # something to go backward from
+        objective = self._latent_alignment.objective(
+            *self._of_answers(queries, log_probabilities, targets, known, query, values, region_mask)
+        )
+        return -objective.sum() / len(known)
+
+    def _of_answers(
+        self,
+        queries: Callable[[torch.Tensor, LogLikelihood], AlignmentQueries],
+        log_probabilities: LogLikelihood,
+        targets: torch.Tensor,
+        known: torch.Tensor,
+        query: torch.Tensor,
+        values: torch.Tensor,
+        region_mask: torch.Tensor,
+    ) -> tuple[AlignmentQueries, Optional[torch.Tensor]]:
+        """The queries of the questions whose answers are known; what the inference network says, if there is one."""
 
         def log_likelihood(contexts: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
             items = known[numbers]
@@ -263,8 +302,7 @@ class AttentionalVqa(AttentionModel):
                 self._answer_embedding(targets[known]).unsqueeze(1),
                 torch.ones_like(known, dtype=torch.bool).unsqueeze(1),
             ).squeeze(1)
-        objective = self._latent_alignment.objective(queries(known, log_likelihood), posterior_scores)
-        return -objective.sum() / len(known)
+        return queries(known, log_likelihood), posterior_scores
 
     def _item_scores(
         self, log_marginal: torch.Tensor, targets: torch.Tensor, metadata: Optional[list[dict[str, Any]]]
@@ -294,13 +332,12 @@ class AttentionalVqa(AttentionModel):
             for numbers, probabilities in zip(top.indices.tolist(), top.values.tolist(), strict=True)
         ]
         output_dict["answer"] = [next(iter(probabilities)) for probabilities in output_dict["probabilities"]]
-        if "num_regions" in output_dict:
-            output_dict["question_to_regions_attention"] = [
-                weights[:, :number].detach().cpu().numpy()
-                for weights, number in zip(
-                    output_dict["question_to_regions_attention"], output_dict["num_regions"], strict=True
-                )
-            ]
+        for key in ("question_to_regions_attention", "question_to_regions_posterior"):
+            if "num_regions" in output_dict and key in output_dict:
+                output_dict[key] = [
+                    weights[:, :number].detach().cpu().numpy()
+                    for weights, number in zip(output_dict[key], output_dict["num_regions"], strict=True)
+                ]
         return output_dict
 
     def get_metrics(self, reset: bool = False) -> dict[str, float]:

@@ -4,7 +4,7 @@ import copy
 import json
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -18,6 +18,7 @@ from allennlp.models import Model
 from allennlp.models.archival import CONFIG_NAME, extracted_archive, load_archive
 from allennlp.predictors import Predictor
 
+from regattn_allennlp.data.example import Example
 from regattn_allennlp.models import AttentionModel
 from regattn_allennlp.predictors.attention_predictor import AttentionPredictor
 
@@ -164,6 +165,24 @@ def load_dataset_reader(path: str) -> DatasetReader:
             return build_dataset_reader(config, folder)
     except Exception as error:  # as of `_load_predictor`
         raise _not_loaded(path, error) from error
+
+
+def read_examples(path: str, source: str) -> Iterator[Example]:
+    """
+    The items of a source as an archive's dataset reader reads them.
+
+    # Raises
+
+    `ConfigurationError`
+        If the archive's reader is none of this package's, or cannot read the source.
+    """
+    reader = load_dataset_reader(path)
+    if not hasattr(reader, "read_examples"):
+        raise ConfigurationError(
+            f'The dataset reader of "{path}" is of type {type(reader).__name__}, which has no read_examples: --input '
+            "needs an archive whose dataset reader is one of this package's."
+        )
+    yield from reader.read_examples(source)
 
 
 def build_dataset_reader(config: dict[str, Any], serialization_dir: Optional[str] = None) -> DatasetReader:

@@ -5,8 +5,9 @@ from typing import Any, ClassVar, NamedTuple, Optional
 import numpy as np
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import JsonDict
-from allennlp.data import DatasetReader, Instance
+from allennlp.data import Batch, DatasetReader, Instance
 from allennlp.models import Model
+from allennlp.nn.util import move_to_device
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.data.dataset_readers.source_dataset_reader import SourceDatasetReader
@@ -64,6 +65,21 @@ class AttentionPredictor(Predictor):
     def attention_map(self, prediction: JsonDict, direction: str) -> JsonDict:
         """What is drawn of one of the model's `attention_directions`: see `visualization.attention_map`."""
         raise NotImplementedError
+
+    def influence(self, instance: Instance) -> dict[str, list[float]]:
+        """
+        Gradient x input, to be compared with the attention: of each text by its name, for each of its words, what it
+        adds to the log-probability of what the model says, to first order. See `interpret.gradient_times_input`.
+        """
+        raise ConfigurationError(f"{type(self).__name__} does not tell the influence of its inputs.")
+
+    def _tensors(self, instances: list[Instance]) -> dict[str, Any]:
+        """What the model's `forward` takes of them."""
+        for instance in instances:
+            self._dataset_reader.apply_token_indexers(instance)
+        batch = Batch(instances)
+        batch.index_instances(self._model.vocab)
+        return move_to_device(batch.as_tensor_dict(), self._model._get_prediction_device())
 
     def self_attention_layers(self) -> dict[str, dict[str, int]]:
         """

@@ -1,9 +1,11 @@
 import numpy as np
+import torch
 from allennlp.common.util import JsonDict
 from allennlp.data import Instance
 from allennlp.data.fields import LabelField
 from allennlp.predictors import Predictor
 
+from regattn_allennlp.interpret.gradient_times_input import gradient_times_input
 from regattn_allennlp.predictors.attention_predictor import Answer, AttentionPredictor
 from regattn_allennlp.visualization import attention_map
 
@@ -34,6 +36,17 @@ class EntailmentPredictor(AttentionPredictor):
 
     def to_instance(self, inputs: JsonDict) -> Instance:
         return self._dataset_reader.text_to_instance(inputs["premise"], inputs["hypothesis"])
+
+    def influence(self, instance: Instance) -> dict[str, list[float]]:
+        """Of "premise" and "hypothesis", on the most probable label."""
+        tensors = self._tensors([instance])
+
+        def score() -> torch.Tensor:
+            return self._model(**tensors)["label_logits"][0].log_softmax(-1).max()
+
+        # The model embeds the premise first.
+        of_texts = gradient_times_input(self.get_interpretable_text_field_embedder(), score)
+        return {name: of_text[0].tolist() for name, of_text in zip(self.required_keys, of_texts, strict=True)}
 
     def predictions_to_labeled_instances(self, instance: Instance, outputs: JsonDict) -> list[Instance]:
         """

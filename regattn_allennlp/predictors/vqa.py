@@ -1,6 +1,7 @@
 from typing import Any, Optional
 
 import numpy as np
+import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import JsonDict
 from allennlp.data import Instance
@@ -9,6 +10,8 @@ from allennlp.predictors import Predictor
 
 from regattn_allennlp.data.number_rows import number_rows
 from regattn_allennlp.data.region_features import Regions, checked_boxes
+from regattn_allennlp.data.vqa_answers import normalize_answer
+from regattn_allennlp.interpret.gradient_times_input import gradient_times_input
 from regattn_allennlp.predictors.attention_predictor import Answer, AttentionPredictor
 from regattn_allennlp.visualization.attention_map import is_right_to_left
 from regattn_allennlp.visualization.equal_weights import equal_groups
@@ -68,6 +71,47 @@ class VqaPredictor(AttentionPredictor):
             "boxes": prediction["boxes"] or None,
             "image": prediction["image"] or None,
         }
+
+    def read_answer(self, instance: Instance, answer: str) -> JsonDict:
+        """
+        What the model holds of a given answer.
+
+        # Returns
+
+        "answer", normalized, and its "probability"; and where the alignment is latent
+        "question_to_regions_posterior", a list with the question's weights over the regions once the answer is known.
+
+        # Raises
+
+        `ConfigurationError` for an answer that the model does not know.
+        """
+        answer = normalize_answer(answer)
+        number = self._model.vocab.get_token_to_index_vocabulary("answers").get(answer)
+        if number is None:
+            known = [name for name in self._model.vocab.get_token_to_index_vocabulary("answers") if name[:2] != "@@"]
+            raise ConfigurationError(
+                f'the model does not know the answer "{answer}"; it knows {len(known)}, such as '
+                f"{', '.join(map(repr, known[:5]))}"
+            )
+        answered = instance.duplicate()
+        answered.add_field("answer", LabelField(number, label_namespace="answers", skip_indexing=True))
+        with torch.no_grad():
+            output = self._model(**self._tensors([answered]), with_posterior=True)
+        read: JsonDict = {"answer": answer, "probability": output["answer_probs"][0, number].item()}
+        if "question_to_regions_posterior" in output:
+            read["question_to_regions_posterior"] = output["question_to_regions_posterior"][0].tolist()
+        return read
+
+    def influence(self, instance: Instance) -> dict[str, list[float]]:
+        """Of "question" and "regions", on the most probable answer; a region's vector are its features."""
+        tensors = self._tensors([instance])
+        regions = tensors["regions"].requires_grad_()
+
+        def score() -> torch.Tensor:
+            return self._model(**tensors)["answer_probs"][0].max().log()
+
+        of_texts = gradient_times_input(self.get_interpretable_text_field_embedder(), score, [regions])
+        return {name: of_text[0].tolist() for name, of_text in zip(("question", "regions"), of_texts, strict=True)}
 
     def names(self, prediction: JsonDict) -> list[str]:
         (weights,) = prediction["question_to_regions_attention"]

@@ -1,43 +1,62 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+from urllib.parse import quote
 
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.registrable import Registrable
 from allennlp.common.util import JsonDict
 from allennlp.data import Instance
+from allennlp.modules.attention import Attention
 from torch import Tensor
 
+from regattn_allennlp.data.example import Example
 from regattn_allennlp.modules.attention import RegularizedAttention
 from regattn_allennlp.operators import RegularizedMax
 from regattn_allennlp.predictors.archives import NamedPredictor
 from regattn_allennlp.server.schema import (
     Archive,
-    ArchiveAttention,
+    ArchiveAnswer,
+    Archives,
     AttentionAnswer,
     AttentionMap,
     AttentionRequest,
+    Examples,
+    GivenExample,
     Parameter,
+    Picture,
+    ServedTask,
+    View,
 )
-from regattn_allennlp.visualization.attention_map import attention_map
+from regattn_allennlp.server.tasks import TASKS, RequestError
+from regattn_allennlp.server.tasks.task import IMAGE_ADDRESS, put_back
 
-SENTENCES = ("premise", "hypothesis")
-
-# Longer sentences make maps that nobody reads, and answers of megabytes.
+# Longer texts make maps that nobody reads, and answers of megabytes.
 MAX_CHARACTERS = 1000
 MAX_TOKENS = 100
 
-
-class RequestError(ValueError):
-    """A request that cannot be answered; the message says what would be right."""
+EXPLANATIONS = {
+    "gamma": "How much regularization there is. Larger: more even weights, on more words. Smaller: few words, or one, "
+    "get all the weight.",
+    "lam": "How strongly weights are made equal: by fusedmax of words side by side, by oscarmax of any. At 0 it is "
+    "sparsemax.",
+    "alpha": "How sparse the weights are. At 1 it is softmax, with no zeros; at 2 it is sparsemax; beyond, there are "
+    "more zeros still.",
+}
 
 
 class LoadedModels:
     """
-    The models that a server answers with. `predict` is not for several threads at once: a request's regularization is
-    put into the models while they predict.
+    The models that a server answers with, all of one task. `predict` is not for several threads at once: a request's
+    regularization is put into the models while they predict.
 
     # Parameters
 
     predictors : `Sequence[NamedPredictor]`
     max_characters, max_tokens : `int`, optional (default = 1000 and 100)
-        How long a sentence may be.
+        How long a text may be.
+    examples : `Sequence[Example]`, optional (default = none)
+        What the page offers to try.
     """
 
     def __init__(
@@ -45,85 +64,273 @@ class LoadedModels:
         predictors: Sequence[NamedPredictor],
         max_characters: int = MAX_CHARACTERS,
         max_tokens: int = MAX_TOKENS,
+        examples: Sequence[Example] = (),
     ) -> None:
         self._predictors = {named.name: named.predictor for named in predictors}
-        # As trained, whatever the request under way has put in their places.
-        self._operators = {name: self._attention(name).regularized_max for name in self._predictors}
+        self.task = TASKS[predictors[0].predictor._model.default_predictor](list(self._predictors.values()))
+        # As trained, whatever the request under way has put in their places. AllenNLP's own attentions have none.
+        self._operators = {
+            name: attention.regularized_max
+            for name in self._predictors
+            if isinstance(attention := self._attention(name), RegularizedAttention)
+        }
         self.max_characters = max_characters
         self.max_tokens = max_tokens
-
-    def archives(self) -> list[Archive]:
-        return [
-            Archive(name=name, operator=_registered_name(operator), parameters=_parameters(operator))
-            for name, operator in self._operators.items()
+        self._examples = [
+            GivenExample(number=number, inputs=example.inputs, gold=example.gold)
+            for number, example in enumerate(examples, start=1)
         ]
+
+    def warm_up(self) -> None:
+        """The first prediction compiles the operators and their gradients, for seconds: before anyone waits for it."""
+        self.predict(self.task.warm_up_request().model_copy(update={"influence": True}))
+
+    def archives(self) -> Archives:
+        task = self.task
+        return Archives(
+            task=ServedTask(name=task.name, subject=task.subject, fields=[*task.fields], views=[*task.views]),
+            archives=[
+                Archive(
+                    name=name,
+                    operator=self._operator_name(name),
+                    parameters=_parameters(self._operators[name]) if name in self._operators else [],
+                    self_attention=self._self_attention_heads(name),
+                )
+                for name in self._predictors
+            ],
+            max_characters=self.max_characters,
+            max_tokens=self.max_tokens,
+        )
+
+    def examples(self, start: int, count: int, search: str) -> Examples:
+        """
+        Those from `start`, from 0, of all that have the text `search` in an input or as the gold answer, whatever the
+        case.
+        """
+        wanted = search.casefold()
+        found = [
+            example
+            for example in self._examples
+            if any(wanted in str(text).casefold() for text in (*example.inputs.values(), example.gold or ""))
+        ]
+        return Examples(found=len(found), examples=found[start : start + count])
+
+    def picture_of(self, image_id: str) -> Optional[Path]:
+        """Where an image that the dataset reader knows is."""
+        reader = next(iter(self._predictors.values()))._dataset_reader
+        path = reader.picture_of(image_id) if hasattr(reader, "picture_of") else None
+        return None if path is None else Path(path)
 
     def check(self, request: AttentionRequest) -> None:
         """Raises a RequestError for what can be told without the models."""
-        for key in SENTENCES:
-            sentence = getattr(request, key)
-            if not sentence.strip():
-                raise RequestError(f'"{key}" is blank; write a sentence.')
-            if any("\ud800" <= character <= "\udfff" for character in sentence):
+        for field in self.task.fields:
+            text = getattr(request, field.name)
+            if text is None and field.is_optional:
+                continue
+            if not text.strip():
+                raise RequestError(f'"{field.name}" is blank; write a sentence.', field.name)
+            if any("\ud800" <= character <= "\udfff" for character in text):
                 raise RequestError(
-                    f'"{key}" has half of a surrogate pair (\\ud800 to \\udfff), which is no character.'
+                    f'"{field.name}" has half of a surrogate pair (\\ud800 to \\udfff), which is no character.',
+                    field.name,
                 )
-            if len(sentence) > self.max_characters:
+            if len(text) > self.max_characters:
                 raise RequestError(
-                    f'"{key}" has {len(sentence):,} characters; no more than {self.max_characters:,} are taken.'
+                    f'"{field.name}" has {len(text):,} characters; no more than {self.max_characters:,} are taken.',
+                    field.name,
+                )
+        if request.self_attention is not None:
+            layers = {
+                f"layer {layer} of {direction}"
+                for name in self._predictors
+                for direction, heads in self._self_attention_heads(name).items()
+                for layer in range(len(heads))
+            }
+            wanted = f"layer {request.self_attention.layer} of {request.self_attention.direction}"
+            if wanted not in layers:
+                raise RequestError(
+                    f'"self_attention": no archive has {wanted}; there is {", ".join(sorted(layers)) or "none"}.'
                 )
         for name, values in request.regularization.items():
             if name not in self._predictors:
                 raise RequestError(
-                    f'"regularization": there is no archive "{name}"; there are {self._archive_names()}.'
+                    f'"regularization": there is no archive "{name}"; there are {_quoted(self._predictors)}.'
+                )
+            if name not in self._operators:
+                raise RequestError(
+                    f'"regularization" of "{name}": its attention, {self._operator_name(name)}, has none.'
                 )
             try:
                 self._operators[name].with_regularization(**values)
             except ValueError as error:
                 raise RequestError(f'"regularization" of "{name}": {error}.') from error
 
-    def predict(self, request: AttentionRequest) -> AttentionAnswer:
-        """The answer to a request that `check` has let pass; a RequestError if a sentence has too many tokens."""
+    def predict(self, request: AttentionRequest) -> AttentionAnswer[Any]:
+        """
+        The answer to a request that `check` has let pass; a RequestError if a text has too many tokens, or what is to
+        be taken out is not there.
+        """
         instances = {name: self._instance(name, request) for name in self._predictors}
-        return AttentionAnswer(
+        words = {name: self.task.words(instance) for name, instance in instances.items()}
+        without = self._without(request, list(words.values()))
+        return AttentionAnswer[self.task.answer](  # type: ignore[name-defined]
             archives=[
-                self._predict(name, instance, request.regularization.get(name, {}))
-                for name, instance in instances.items()
+                self._predict(name, instance, request, words[name], without) for name, instance in instances.items()
             ]
         )
 
     def _instance(self, name: str, request: AttentionRequest) -> Instance:
-        instance = self._predictors[name]._json_to_instance(request.model_dump(include=set(SENTENCES)))
-        for key in SENTENCES:
-            length = len(instance[key])
-            if length > self.max_tokens:
+        try:
+            instance = self.task.instance(self._predictors[name], request)
+        except ConfigurationError as error:
+            raise RequestError(f"{error.message}.") from error
+        for text, words in self.task.words(instance).items():
+            if text in self.task.texts and len(words) > self.max_tokens:
                 raise RequestError(
-                    f'"{key}" has {length:,} words and punctuation marks; no more than {self.max_tokens:,} are taken.'
+                    f'"{text}" has {len(words):,} words and punctuation marks; no more than {self.max_tokens:,} are '
+                    "taken.",
+                    text,
                 )
         return instance
 
-    def _predict(self, name: str, instance: Instance, values: Mapping[str, float]) -> ArchiveAttention:
-        operator = self._operators[name].with_regularization(**values)
+    def _without(self, request: AttentionRequest, words: Sequence[Mapping[str, list[str]]]) -> dict[str, set[int]]:
+        """What is to be taken out of each text: the positions mean the same words to all archives."""
+        without = {}
+        for text, positions in request.without.items():
+            if text not in words[0]:
+                raise RequestError(f'"without": there is no "{text}"; there are {_quoted(words[0])}.')
+            if any(of_archive[text] != words[0][text] for of_archive in words):
+                raise RequestError(
+                    f'"without": the archives split "{text}" into different words, so none can be told.'
+                )
+            length = len(words[0][text])
+            if not all(position < length for position in positions):
+                raise RequestError(f'"without": "{text}" has {length} words, from 0, but no number {max(positions)}.')
+            if len(set(positions)) == length:
+                raise RequestError(f'"without": nothing of "{text}" is left; leave a word in.')
+            without[text] = set(positions)
+        return without
+
+    def _predict(
+        self,
+        name: str,
+        instance: Instance,
+        request: AttentionRequest,
+        words: dict[str, list[str]],
+        without: Mapping[str, set[int]],
+    ) -> ArchiveAnswer:
+        task, predictor, operator = self.task, self._predictors[name], self._operators.get(name)
+        for text, positions in without.items():
+            if positions:
+                task.take_out(instance, text, positions)
         attention = self._attention(name)
-        attention.regularized_max = operator
+        if operator is not None:
+            operator = operator.with_regularization(**request.regularization.get(name, {}))
+            attention.regularized_max = operator
         try:
-            prediction = self._predictors[name].predict_instance(instance)
+            answer = task.predict(predictor, instance, request)
+            influence = task.influence(predictor, instance, request) if request.influence else None
+            self_attention = self._self_attention(name, instance, request)
         finally:
-            attention.regularized_max = self._operators[name]
-        return ArchiveAttention(
+            if operator is not None:
+                attention.regularized_max = self._operators[name]
+
+        removed = {text: positions for text, positions in without.items() if text in task.texts}
+        if influence is not None:
+            for text, positions in removed.items():
+                of_words = iter(influence[text])
+                influence[text] = [0.0 if place in positions else next(of_words) for place in range(len(words[text]))]
+        for part in (answer, *answer.get("texts", ())):
+            for view in task.views:
+                if view.name in part:
+                    whole = part[view.name]
+                    if task.map_has_words:
+                        whole = put_back(whole, view, words, removed)
+                    part[view.name] = _map(whole, request)
+        return task.answer(
             name=name,
-            label=prediction["label"],
-            probabilities=prediction["probabilities"],
-            regularization=_values(operator),
-            premise_to_hypothesis=_map(prediction, "premise_to_hypothesis"),
-            hypothesis_to_premise=_map(prediction, "hypothesis_to_premise"),
+            regularization={} if operator is None else _values(operator),
+            words=words,
+            influence=influence,
+            self_attention=self_attention,
+            **answer,
         )
 
-    def _attention(self, name: str) -> RegularizedAttention:
+    def _self_attention_heads(self, name: str) -> dict[str, list[int]]:
+        layers = self._predictors[name].self_attention_layers()
+        return {direction: list(heads.values()) for direction, heads in layers.items()}
+
+    def _self_attention(
+        self, name: str, instance: Instance, request: AttentionRequest
+    ) -> Optional[list[AttentionMap]]:
+        wanted, predictor = request.self_attention, self._predictors[name]
+        heads = [] if wanted is None else self._self_attention_heads(name).get(wanted.direction, [])
+        if wanted is None or wanted.layer >= len(heads):
+            return None
+        predictor.self_attention = True
+        try:
+            prediction = predictor.predict_instance(instance)
+        finally:
+            predictor.self_attention = False
+        return [
+            _map(predictor.self_attention_map(prediction, wanted.direction, wanted.layer, head), request)
+            for head in (None, *range(heads[wanted.layer]))
+        ]
+
+    def figure_maps(self, answer: AttentionAnswer[Any], picture: Picture) -> tuple[list[str], list[JsonDict]]:
+        """What `attention_figure` takes: the titles, and the maps of the archives that have the picture's view."""
+        view = next((view for view in self.task.views if view.name == picture.view), None)
+        if view is None:
+            names = _quoted([view.name for view in self.task.views])
+            raise RequestError(f'"view": there is no "{picture.view}"; there are {names}.')
+        titles, maps = [], []
+        for one in answer.archives:
+            part = self.task.part(one, picture.text)
+            drawn: Optional[AttentionMap] = getattr(part, view.name)
+            if drawn is not None:
+                titles.append(f"{one.name}\n{self.task.title(one, picture.text)}")
+                maps.append(_drawn(drawn, view, self.picture_of(getattr(picture, "image_id", ""))))
+        if not maps:
+            raise RequestError(f'"view": this request has no {view.title}.')
+        return titles, maps
+
+    def _attention(self, name: str) -> Attention:
         return self._predictors[name]._model.attention
 
-    def _archive_names(self) -> str:
-        return ", ".join(f'"{name}"' for name in self._predictors)
+    def _operator_name(self, name: str) -> str:
+        operator = self._operators.get(name)
+        if operator is None:
+            return _registered_name(self._attention(name), Attention)
+        return _registered_name(operator, RegularizedMax)
+
+
+def _map(one: JsonDict, request: AttentionRequest) -> AttentionMap:
+    """What goes over the wire of what `visualization.attention_map` makes."""
+    return AttentionMap(
+        rows=one["rows"],
+        columns=one["columns"],
+        weights=one["weights"],
+        groups=one["groups"],
+        unknown_rows=one["unknownRows"],
+        unknown_columns=one["unknownColumns"],
+        right_to_left=one["rightToLeft"],
+        boxes=one.get("boxes"),
+        # Where it lies on this machine is nobody's business.
+        image=f"{IMAGE_ADDRESS}{quote(request.image_id, safe='')}" if one.get("image") else None,  # type: ignore[attr-defined]
+    )
+
+
+def _drawn(one: AttentionMap, view: View, image: Optional[Path]) -> JsonDict:
+    """The way back, for pictures."""
+    return {
+        **one.model_dump(include={"rows", "columns", "weights", "groups", "boxes"}),
+        "unknownRows": one.unknown_rows,
+        "unknownColumns": one.unknown_columns,
+        "rightToLeft": one.right_to_left,
+        "rowTitle": view.rows,
+        "columnTitle": view.columns,
+        "image": str(image) if one.image else None,
+    }
 
 
 def _values(operator: RegularizedMax) -> dict[str, float]:
@@ -141,6 +348,7 @@ def _parameters(operator: RegularizedMax) -> list[Parameter]:
                 trained=trained,
                 lower_bound=lower_bound,
                 may_be_lower_bound=_accepts(operator, name, lower_bound),
+                explanation=EXPLANATIONS[name],
             )
         )
     return parameters
@@ -154,19 +362,10 @@ def _accepts(operator: RegularizedMax, name: str, value: float) -> bool:
     return True
 
 
-def _registered_name(operator: RegularizedMax) -> str:
-    names = (name for name in RegularizedMax.list_available() if RegularizedMax.by_name(name) is type(operator))
-    return next(names, type(operator).__name__)
+def _registered_name(thing: Any, base: type[Registrable]) -> str:
+    names = (name for name in base.list_available() if base.by_name(name) is type(thing))
+    return next(names, type(thing).__name__)
 
 
-def _map(prediction: JsonDict, direction: str) -> AttentionMap:
-    drawn = attention_map(prediction, direction)
-    return AttentionMap(
-        rows=drawn["rows"],
-        columns=drawn["columns"],
-        weights=drawn["weights"],
-        groups=drawn["groups"],
-        unknown_rows=drawn["unknownRows"],
-        unknown_columns=drawn["unknownColumns"],
-        right_to_left=drawn["rightToLeft"],
-    )
+def _quoted(names: Collection[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)

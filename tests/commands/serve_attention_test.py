@@ -25,6 +25,7 @@ def test_help_teaches(allennlp, capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert "allennlp serve-attention output/softmax output/fusedmax" in printed
     assert "curl http://127.0.0.1:8000/api/attention" in printed
+    assert "--input ITEMS" in printed and "--open" in printed
     for option in "--port", "--host", "--max-characters", "--max-tokens", "--cuda-device":
         assert re.search(rf"{option} [A-Z_]+ [^(]*\(default = ", printed), option
 

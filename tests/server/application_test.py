@@ -12,6 +12,7 @@ from allennlp.models.archival import load_archive
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.server.schema import AttentionAnswer, Problem
+from regattn_allennlp.server.tasks import EntailmentTask
 from regattn_allennlp.visualization import attention_map
 
 PREMISE = "A small dog is sleeping in the garden, and a cat is sitting on the table."
@@ -52,7 +53,14 @@ def assert_same(answered, predicted):
 
 
 def test_tells_what_is_loaded(client):
-    assert client.get("/api/archives").json() == {
+    told = client.get("/api/archives").json()
+    assert [field["name"] for field in told["task"]["fields"]] == ["premise", "hypothesis"]
+    assert [view["name"] for view in told["task"]["views"]] == ["hypothesis_to_premise", "premise_to_hypothesis"]
+    for parameter in (parameter for archive in told["archives"] for parameter in archive["parameters"]):
+        assert parameter.pop("explanation") and parameter.pop("upper_bound") == 1e6
+    for archive in told["archives"]:
+        assert archive.pop("self_attention") == {}
+    assert {key: told[key] for key in ("archives", "max_characters", "max_tokens")} == {
         "archives": [
             {
                 "name": "fusedmax",
@@ -154,15 +162,22 @@ def body(**fields):
         (body(regularization={"fusedmax": {"gamma": "1"}}), 422, "fusedmax.gamma.*valid number"),
         (body(regularization={"fusedmax": {"gamma": True}}), 422, "fusedmax.gamma.*valid number"),
         (body(regularization=[1]), 422, "regularization.*valid dictionary"),
+        (body(without={"premis": [1]}), 422, '"without": there is no "premis"; there are "premise", "hypothesis"'),
+        (body(without={"hypothesis": [1, 6]}), 422, '"hypothesis" has 6 words, from 0, but no number 6'),
+        (body(without={"hypothesis": [0, 1, 2, 3, 4, 5]}), 422, 'nothing of "hypothesis" is left'),
+        (body(without={"premise": [-1]}), 422, "without.premise.*greater than or equal to 0"),
     ],
-    ids=range(25),
+    ids=range(29),
 )
 def test_a_request_that_cannot_be_answered_is_told_what_would_be_right(client, content, status, message):
     response = client.post("/api/attention", content=content, headers=JSON)
     assert response.status_code == status, response.text
     problem = Problem.model_validate_json(response.content, strict=True)
-    assert list(response.json()) == ["error"]
+    assert set(response.json()) <= {"error", "field"}
     assert re.search(message, problem.error), problem.error
+    # The page ties what is said to the field that it is about.
+    about = re.match(r'"(premise|hypothesis)" (is blank|has)', problem.error)
+    assert problem.field == (about and about[1])
 
 
 @pytest.mark.parametrize(
@@ -256,13 +271,14 @@ def test_the_schema_is_that_of_the_answers(client):
     post = schema["paths"]["/api/attention"]["post"]["responses"]
     assert set(post) == {"200", "400", "408", "413", "422", "500", "503"}
     for status, response in post.items():
-        name = "AttentionAnswer" if status == "200" else "Problem"
+        name = "AttentionAnswer_EntailmentAnswer_" if status == "200" else "Problem"
         assert response["content"]["application/json"]["schema"] == {"$ref": f"#/components/schemas/{name}"}
     assert "HTTPValidationError" not in schema["components"]["schemas"]
     for name, model in schema["components"]["schemas"].items():
         for field, description in model["properties"].items():
-            assert description.get("description") or name == "AttentionAnswer", f"{name}.{field}"
-    request = schema["components"]["schemas"]["AttentionRequest"]
+            assert description.get("description"), f"{name}.{field}"
+    request = schema["components"]["schemas"]["EntailmentRequest"]
     assert request["required"] == ["premise", "hypothesis"] and request["additionalProperties"] is False
     answered = client.post("/api/attention", json=PAIR).json()
-    assert AttentionAnswer.model_validate(answered).model_dump(mode="json") == answered
+    validated = AttentionAnswer[EntailmentTask.answer].model_validate(answered)
+    assert validated.model_dump(mode="json", exclude_none=True) == answered

@@ -22,13 +22,39 @@ def archives(archive, tmp_path_factory) -> dict[str, Path]:
     return {"fusedmax": archive, "entmax": folder}
 
 
+ITEMS = [
+    {
+        "premise": "A brown dog is sleeping in the garden.",
+        "hypothesis": "An animal is outside.",
+        "label": "entailment",
+    },
+    {"premise": "A woman is reading a book in the library.", "hypothesis": "She swims.", "label": "contradiction"},
+    *({"premise": f"{number} dogs run.", "hypothesis": "Some dogs run."} for number in range(8)),
+]
+
+
 @pytest.fixture(scope="session")
-def address(archives):
-    """Where the real command serves both archives. It is stopped as a service is."""
-    command = (sys.executable, "-m", "allennlp", "serve-attention", *map(str, archives.values()), "--port", "0")
+def opened(tmp_path_factory) -> Path:
+    """The file in which the address that a browser was to open is written down."""
+    return tmp_path_factory.mktemp("browser") / "opened"
+
+
+@pytest.fixture(scope="session")
+def address(archives, opened):
+    """Where the real command serves both archives, with items of its user's. It is stopped as a service is."""
+    items = opened.with_name("items.jsonl")
+    items.write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
+    command = (
+        sys.executable, "-m", "allennlp", "serve-attention", *map(str, archives.values()), "--port", "0",
+        "--input", str(items), "--open",
+    )  # fmt: skip
+    browser = opened.with_name("browser")
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > "{opened}"\n')
+    browser.chmod(0o755)
     with subprocess.Popen(
-        command, cwd=PROJECT_ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+        command, cwd=PROJECT_ROOT, env={**environment(), "BROWSER": str(browser)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
         printed = []
         try:
             for line in process.stdout:

@@ -14,10 +14,10 @@ from allennlp.predictors import Predictor
 from regattn_allennlp.operators import CustomMax, Oscarmax, RegularizedMax, SquaredPNormMax
 from regattn_allennlp.predictors.archives import NamedPredictor
 from regattn_allennlp.server import LoadedModels, create_application, open_socket
-from regattn_allennlp.server.schema import AttentionRequest
+from regattn_allennlp.server.tasks.entailment import EntailmentRequest
 
 PAIR = {"premise": "A dog is sleeping in the garden.", "hypothesis": "An animal is outside."}
-REQUEST = AttentionRequest(**PAIR, regularization={"fusedmax": {"gamma": 0.1, "lam": 2.0}})
+REQUEST = EntailmentRequest(**PAIR, regularization={"fusedmax": {"gamma": 0.1, "lam": 2.0}})
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_requests_whose_client_has_gone_are_not_predicted(models, serve, monkeyp
 def test_a_failure_leaves_the_model_as_it_was_trained(models, predictor, serve, monkeypatch):
     address = serve(create_application(models, None))
     trained = predictor._model.attention.regularized_max
-    before = models.predict(AttentionRequest(**PAIR))
+    before = models.predict(EntailmentRequest(**PAIR))
     seen = []
 
     def fail(instance):
@@ -141,7 +141,7 @@ def test_a_failure_leaves_the_model_as_it_was_trained(models, predictor, serve, 
     assert response.status_code == 500 and "The server failed" in response.json()["error"]
     assert "out of memory" not in response.text
     assert predictor._model.attention.regularized_max is trained
-    assert models.predict(AttentionRequest(**PAIR)) == before != models.predict(REQUEST)
+    assert models.predict(EntailmentRequest(**PAIR)) == before != models.predict(REQUEST)
 
 
 def test_the_trained_values_are_told_while_others_are_in_use(models, predictor, monkeypatch):
@@ -173,15 +173,15 @@ def test_every_parameter_of_every_operator_can_be_moved(predictor, operator):
     attention.regularized_max = operator
     try:
         models = LoadedModels([NamedPredictor("fusedmax", predictor)])
-        (archive,) = models.archives()
+        (archive,) = models.archives().archives
         assert RegularizedMax.by_name(archive.operator) is type(operator)
         assert [parameter.name for parameter in archive.parameters] == operator.regularization_names()
-        before = models.predict(AttentionRequest(**PAIR)).archives[0]
+        before = models.predict(EntailmentRequest(**PAIR)).archives[0]
         for parameter in archive.parameters:
             assert before.regularization[parameter.name] == parameter.trained
             assert parameter.trained == pytest.approx(torch.as_tensor(getattr(operator, parameter.name)).item())
             value = parameter.lower_bound + 3.0
-            request = AttentionRequest(**PAIR, regularization={"fusedmax": {parameter.name: value}})
+            request = EntailmentRequest(**PAIR, regularization={"fusedmax": {parameter.name: value}})
             models.check(request)
             after = models.predict(request).archives[0]
             assert after.regularization == {**before.regularization, parameter.name: value}

@@ -33,11 +33,14 @@ def card(page, name):
 
 
 def numbers(page, name):
-    """The cells of a map as they are shown."""
+    """The cells of a map as they are shown; a dot stands for a weight that would round to .00."""
     return (
         card(page, name)
         .locator("tbody tr")
-        .evaluate_all("lines => lines.map(line => [...line.querySelectorAll('td')].map(cell => cell.textContent))")
+        .evaluate_all(
+            "lines => lines.map(line => [...line.querySelectorAll('td')].map("
+            "cell => cell.textContent.replace('\u00b7', '.00')))"
+        )
     )
 
 
@@ -217,6 +220,10 @@ def test_errors_are_said_and_nothing_stale_is_shown(browser, address):
         page.get_by_label("Premise", exact=True).fill("a " * 101)
         expect(page.get_by_role("alert")).to_contain_text("101 words and punctuation marks; no more than 100")
         assert page.locator("article td").count() == 0
+        premise = page.get_by_label("Premise", exact=True)
+        assert premise.get_attribute("aria-invalid") == "true"
+        assert premise.get_attribute("aria-describedby") == "error"
+        assert page.get_by_label("Hypothesis", exact=True).get_attribute("aria-invalid") == "false"
         page.get_by_label("Premise", exact=True).fill("")
         expect(page.locator("#status")).to_have_text("Type a premise and a hypothesis.")
         expect(page.get_by_role("alert")).to_have_text("")
@@ -228,8 +235,11 @@ def test_errors_are_said_and_nothing_stale_is_shown(browser, address):
         page.reload()
         settle(page)
         expect(page.locator("#notice")).to_contain_text("sparsemax.gamma=2, fusedmax.lam=much")
-        page.goto(link(address, **{"fusedmax.gamma": "-1"}))
-        expect(page.get_by_role("alert")).to_contain_text("gamma must be a finite number, above 0, but is -1")
+        for impossible in {"fusedmax.gamma": "0"}, {"entmax.alpha": "0.9"}, {"fusedmax.lam": "-7", "text": "one"}:
+            page.goto(link(address, **impossible))
+            passed_over = ", ".join(f"{key}={value}" for key, value in impossible.items())
+            expect(page.locator("#notice")).to_contain_text(f"passed over: {passed_over}")
+            settle(page)
 
         page.goto(link(address))
         settle(page)
@@ -267,10 +277,11 @@ def test_everything_is_reached_by_the_tab_key_and_seen_there(page, address):
         reached.append(focused)
     names = [re.sub(r"\s+", " ", name).strip() for name, _, _ in reached]
     wanted = [
-        "Premise", "Hypothesis", "A brown dog is .*", "Two children .*", "A woman .*", "A man .*",
-        "hypothesis to premise", "move all models. together", "Reset to trained values", "Copy link to this view",
-        "gamma of fusedmax", "lam of fusedmax", r"[\d.]+", "gamma of entmax", "alpha of entmax",
-        r"[\d.]+", "what is loaded", "the schema",
+        "Premise", "Hypothesis", "with the text", "Next", "1 A brown dog is .*gold: entailment", *[r"\d .*"] * 7,
+        "hypothesis to premise", "move all models. together", "gradient . input", "Reset to trained values.*",
+        "Copy link to this view", "SVG", "PNG", "A", "An",
+        "gamma of fusedmax", "lam of fusedmax", "What gamma and lam do", ".*", "gamma of entmax", "alpha of entmax",
+        "What gamma and alpha do", ".*", "what is loaded", "the schema",
     ]  # fmt: skip
     # A map that is wider than its card is a stop of its own, so that the arrow keys scroll it.
     assert len(names) == len(wanted) and all(map(re.fullmatch, wanted, names)), names
@@ -312,3 +323,179 @@ def test_text_has_contrast(page, address, scheme):
     contrasts = page.evaluate(CONTRASTS)
     assert len(contrasts) > 60
     assert min(contrasts)[0] >= 4.5, sorted(contrasts)[:5]
+
+
+@pytest.fixture
+def slow_answers(page):
+    """The requests, each of which is answered after 300 milliseconds; and how many are under way at most."""
+    seen = {"requests": [], "under_way": 0, "most": 0}
+
+    def answer(route):
+        seen["requests"].append(json.loads(route.request.post_data))
+        seen["under_way"] += 1
+        seen["most"] = max(seen["most"], seen["under_way"])
+        response = route.fetch()
+        page.wait_for_timeout(300)
+        seen["under_way"] -= 1
+        route.fulfill(response=response)
+
+    page.route("**/api/attention", answer)
+    return seen
+
+
+def test_maps_follow_a_slider_while_it_moves_and_are_never_of_another_value(page, address, slow_answers):
+    page.goto(link(address))
+    settle(page)
+    del slow_answers["requests"][:]
+    page.evaluate(
+        """() => {
+            const slider = document.querySelector("input[type=range]");
+            window.seen = [];
+            new MutationObserver(() => {
+                const card = slider.closest("article");
+                const cells = [...card.querySelectorAll("td")].map((cell) => cell.textContent).join(" ");
+                window.seen.push([card.querySelector("output").textContent, cells]);
+            }).observe(slider.closest("article"), {childList: true, subtree: true});
+            let position = 0;
+            window.timer = setInterval(() => {
+                slider.value = --position;
+                slider.dispatchEvent(new Event("input", {bubbles: true}));
+                if (position === -30) clearInterval(window.timer);
+            }, 50);
+        }"""
+    )
+    page.wait_for_timeout(2500)
+    settle(page)
+    requests = [one["regularization"] for one in slow_answers["requests"]]
+    assert 4 <= len(requests) < 30, "each step was asked for, or only the last"
+    assert slow_answers["most"] == 1
+    assert requests[-1] == {"fusedmax": {"gamma": pytest.approx(10**-1.5, rel=0.01)}}
+    cells_of = {}
+    for value, cells in page.evaluate("window.seen"):
+        assert cells_of.setdefault(value, cells) == cells, f"two maps stood beside gamma {value}"
+    assert len(cells_of) == len(requests) + (page.evaluate("window.seen")[0][0] == "1")
+
+
+def test_a_word_is_taken_out_and_put_back_in_the_map_and_by_key(page, address):
+    page.goto(link(address))
+    settle(page)
+    before = numbers(page, "entmax")
+    card(page, "fusedmax").get_by_role("columnheader", name="sleeping").click()
+    settle(page)
+    out = page.get_by_role("toolbar", name="premise").get_by_role("button", name="sleeping")
+    assert out.get_attribute("aria-pressed") == "true" and fragment(page)["without.premise"] == "4"
+    expected = answer(address, without={"premise": [4]})
+    assert numbers(page, "entmax") == shown(expected["entmax"]["hypothesis_to_premise"]["weights"]) != before
+    assert all(row[4] == "" for name in expected for row in numbers(page, name))
+    trained = answer(address)
+    for name, now in expected.items():
+        label = now["label"]
+        change = f"{trained[name]['probabilities'][label]:.3f} \u2192 {now['probabilities'][label]:.3f}"
+        expect(card(page, name).locator(".most-probable")).to_contain_text(change)
+        expect(page.locator("#status")).to_contain_text(f"{name}: {label} {change}")
+
+    page.get_by_role("toolbar", name="premise").get_by_role("button").first.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    settle(page)
+    assert numbers(page, "entmax") == before and "without.premise" not in fragment(page)
+    expect(out).to_be_focused()
+
+
+def test_influence_stands_beside_the_attention_that_words_get(page, address):
+    page.goto(link(address, influence="1"))
+    settle(page)
+    told = answer(address, influence=True)["fusedmax"]
+    items = card(page, "fusedmax").locator(".influence").first.get_by_role("listitem").all_inner_texts()
+    weights = told["hypothesis_to_premise"]["weights"]
+    for column, text in enumerate(items):
+        word, _, attention, *_, influence = text.split()
+        assert word == told["words"]["premise"][column]
+        assert float(attention) == pytest.approx(sum(row[column] for row in weights) / len(weights), abs=0.006)
+        assert float(influence.replace("\u2212", "-")) == pytest.approx(
+            told["influence"]["premise"][column], abs=0.006
+        )
+
+
+def test_the_focus_stays_in_the_map_that_is_drawn_anew(page, address):
+    page.goto(link(address))
+    settle(page)
+    cell = card(page, "fusedmax").locator("tbody tr").nth(1).locator("td").nth(2)
+    cell.focus()
+    page.evaluate(
+        """() => {
+            const slider = document.querySelector("input[type=range]");
+            slider.value = -20;
+            slider.dispatchEvent(new Event("input", {bubbles: true}));
+        }"""
+    )
+    settle(page)
+    assert "fusedmax.gamma" in fragment(page)
+    expect(cell).to_be_focused()
+
+
+@pytest.mark.parametrize("suffix, start", [("svg", b"<?xml"), ("png", b"\x89PNG")])
+def test_the_present_maps_are_saved_as_a_picture(page, address, suffix, start):
+    page.goto(link(address, direction="premise_to_hypothesis"))
+    settle(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name=suffix.upper()).click()
+    assert download.value.suggested_filename == f"attention.{suffix}"
+    content = download.value.path().read_bytes()
+    assert content.startswith(start)
+    if suffix == "svg":
+        assert b"fusedmax" in content and b"garden" in content
+
+
+def test_axe_finds_nothing(page, address, assert_accessible):
+    page.goto(link(address, **{"influence": "1", "without.premise": "2", "fusedmax.lam": "1"}))
+    settle(page)
+    page.get_by_text("What gamma and lam do").click()
+    assert_accessible(page)
+
+
+def test_nothing_is_cut_off_where_text_is_spaced_as_wcag_wants(page, address):
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(link(address, **{"influence": "1", "fusedmax.lam": "1"}))
+    settle(page)
+    page.evaluate(
+        """() => {
+            // Through the object model: the page lets no style element in.
+            const sheet = new CSSStyleSheet();
+            sheet.replaceSync("* { line-height: 1.5 !important; letter-spacing: .12em !important; "
+                + "word-spacing: .16em !important } p { margin-bottom: 2em !important }");
+            document.adoptedStyleSheets = [sheet];
+        }"""
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll("main *")].filter((element) =>
+            element.checkVisibility() && getComputedStyle(element).overflowX === "hidden" &&
+            !element.closest(".for-screen-readers, thead, textarea") &&
+            (element.scrollWidth > element.clientWidth + 1 || element.scrollHeight > element.clientHeight + 1)
+        ).map((element) => element.outerHTML.slice(0, 100))"""
+    )
+    assert cut == []
+
+
+def test_the_users_items_are_offered_and_found(page, address):
+    page.goto(address)
+    settle(page)
+    offered = page.locator("#offered").get_by_role("button")
+    assert page.get_by_label("Premise", exact=True).input_value() == "A brown dog is sleeping in the garden."
+    expect(page.locator("#status")).to_contain_text("gold: entailment")
+    expect(offered).to_have_count(8)
+    page.get_by_role("button", name="Next").click()
+    expect(offered).to_have_count(2)
+    expect(offered.first).to_contain_text("9 6 dogs run.")
+    page.get_by_label("with the text").fill("LIBRARY")
+    expect(offered).to_have_count(1)
+    offered.click()
+    settle(page)
+    assert fragment(page)["hypothesis"] == "She swims."
+    expect(card(page, "entmax").get_by_text("contradiction gold")).to_be_visible()
+
+
+def test_the_browser_was_opened_at_the_page(address, opened):
+    assert opened.read_text() == f"{address}/"

@@ -16,8 +16,8 @@ from datasets.fingerprint import Hasher
 from regattn_allennlp.data.dataset_readers.source_dataset_reader import SourceDatasetReader
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.data.fields import RegionsField
-from regattn_allennlp.data.region_features import Regions, find_regions
-from regattn_allennlp.data.sample_scenes import sample_scene
+from regattn_allennlp.data.region_features import Regions, find_regions, image_ids
+from regattn_allennlp.data.sample_scenes import sample_scene, sample_scene_ids
 from regattn_allennlp.data.source_instance import SourceInstance
 from regattn_allennlp.data.tokenizers import SpacyLanguageTokenizer
 from regattn_allennlp.data.vqa_answers import answer_scores, normalize_answer
@@ -164,6 +164,14 @@ class VqaDatasetReader(SourceDatasetReader):
         self._check_dim(image_id, regions.features.shape[1])
         return regions
 
+    def image_ids(self) -> Iterator[str]:
+        """The images that `regions_of` knows: of the files of region features, or of the sample."""
+        return image_ids(self._region_features) if self._region_features else sample_scene_ids()
+
+    def picture_of(self, image_id: Union[str, int]) -> Optional[str]:
+        """The path of the image's picture, if there is one in the `image_folder`."""
+        return self._pictures.get(str(image_id))
+
     def _check_dim(self, image_id: str, dim: int) -> None:
         if self._first_image is None:
             self._first_image = image_id, dim
@@ -207,7 +215,7 @@ class VqaDatasetReader(SourceDatasetReader):
             # Empty where not known: AllenNLP's predictors would write None as the text "None".
             "boxes": [] if regions.boxes is None else regions.boxes.tolist(),
             "region_names": regions.names or [],
-            "image": "" if image_id is None else self._pictures.get(str(image_id), ""),
+            "image": "" if image_id is None else self.picture_of(image_id) or "",
         }
         fields: dict[str, Field] = {
             "question": TextField(tokens),

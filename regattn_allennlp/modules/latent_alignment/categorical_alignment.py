@@ -47,6 +47,11 @@ class CategoricalAlignment(LatentAlignment):
     def log_marginal(self, queries: AlignmentQueries) -> torch.Tensor:
         return self._log_marginal(queries, PriorSupport(queries, self._marginal_top_k))
 
+    def posterior(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """By Bayes' rule, exactly: in proportion to p(z) p(y | x_z)."""
+        support = PriorSupport(queries)
+        return support.at_all_positions(support.log_softmax(support.log_prior + support.log_likelihood(queries)))
+
     def _log_marginal(self, queries: AlignmentQueries, support: PriorSupport) -> torch.Tensor:
         # -inf plus the filler's 0, not a product with 0: exactly nothing is added, to the sum and to the gradients.
         log_prior = support.without_filler(support.log_prior)

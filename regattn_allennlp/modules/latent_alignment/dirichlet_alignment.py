@@ -89,7 +89,7 @@ class DirichletAlignment(LatentAlignment):
         require_at_least(1, num_samples, "num_samples")
         require_at_least(1, num_marginal_samples, "num_marginal_samples")
         # For its gamma. In a tuple, for a learned gamma is a parameter of the attention and not of this module too.
-        self._softmax = (attention.regularized_max,)
+        self._attention = (attention,)
         self._num_samples = num_samples
         self._num_marginal_samples = num_marginal_samples
         self.inference_network = inference_network.construct(
@@ -97,9 +97,8 @@ class DirichletAlignment(LatentAlignment):
         )
 
     def objective(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
-        assert posterior_scores is not None, "the model gives what the inference network says"
         # Shape: (num_queries, num_positions)
-        posterior = _log_concentration(posterior_scores, queries.mask).clamp(min=-MAX_LOG_CONCENTRATION)
+        posterior = self._log_posterior_concentration(queries, posterior_scores)
         # Shape: (num_queries, num_samples, num_positions)
         mixtures = sample_dirichlet(posterior, queries.mask, self._num_samples).to(queries.values.dtype)
         numbers = torch.arange(len(mixtures), device=mixtures.device)
@@ -119,10 +118,21 @@ class DirichletAlignment(LatentAlignment):
 
         return in_query_chunks(log_marginal_of, len(prior), self._num_marginal_samples, prior.device)
 
+    def posterior(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """The mean of the inference network's Dirichlet distribution."""
+        log_concentration = self._log_posterior_concentration(queries, posterior_scores)
+        return log_concentration.masked_fill(~queries.mask, -torch.inf).softmax(-1).to(queries.values.dtype)
+
+    def _log_posterior_concentration(
+        self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor]
+    ) -> torch.Tensor:
+        assert posterior_scores is not None, "the model gives what the inference network says"
+        return _log_concentration(posterior_scores, queries.mask).clamp(min=-MAX_LOG_CONCENTRATION)
+
     def _log_prior_concentration(self, queries: AlignmentQueries) -> torch.Tensor:
         assert queries.scores is not None, "a RegularizedAttention gives its scores"
-        (softmax,) = self._softmax
-        prior = _log_concentration(queries.scores / softmax.gamma, queries.mask)
+        (attention,) = self._attention
+        prior = _log_concentration(queries.scores / attention.regularized_max.gamma, queries.mask)
         return torch.maximum(prior, prior.amax(-1, keepdim=True) - PRIOR_SPREAD)
 
 

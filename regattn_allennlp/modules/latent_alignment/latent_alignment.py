@@ -122,3 +122,20 @@ class LatentAlignment(torch.nn.Module, Registrable):
         Shape (num_queries,) or (num_queries, num_outcomes), as `queries.log_likelihood` gives it.
         """
         raise NotImplementedError
+
+    def posterior(
+        self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None
+    ) -> Optional[torch.Tensor]:
+        """
+        What of the positions is believed once the target is known, p(z | x, q, y): to be shown beside the prior.
+
+        # Parameters
+
+        posterior_scores : `torch.Tensor`, optional
+            As of `objective`.
+
+        # Returns
+
+        Shape (num_queries, num_positions), each row sums to 1; `None` where there is no latent variable.
+        """
+        return None

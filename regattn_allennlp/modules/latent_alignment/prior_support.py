@@ -35,7 +35,7 @@ class PriorSupport:
             weights = weights.float()
         # Not ">=": a weight that is NaN is to be seen in the result.
         included = queries.mask & ~(weights < torch.finfo(weights.dtype).tiny)
-        num_queries, num_positions = weights.size()
+        self._shape = num_queries, num_positions = weights.size()
         size = int(included.sum(-1).amax())
         if top_k is not None:
             size = min(size, top_k)
@@ -62,6 +62,11 @@ class PriorSupport:
         """
         scores = scores.to(self.log_prior.dtype).gather(1, self.positions)
         return self.log_softmax(scores + self.log_prior.detach() if with_prior else scores)
+
+    def at_all_positions(self, log_probabilities: torch.Tensor) -> torch.Tensor:
+        """The probabilities whose logarithms on the support these are. Shape: (num_queries, num_positions)."""
+        probabilities = torch.where(self.included, log_probabilities.exp(), 0.0)
+        return probabilities.new_zeros(self._shape).scatter_add(1, self.positions, probabilities)
 
     def log_softmax(self, scores: torch.Tensor) -> torch.Tensor:
         """Over the support, of `scores` of shape (num_queries, size); 0 at the filler."""

@@ -63,7 +63,14 @@ class VariationalAlignment(CategoricalAlignment):
         )
 
     def objective(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
-        assert posterior_scores is not None, "the model gives what the inference network says"
         support = PriorSupport(queries)
-        log_posterior = support.posterior(posterior_scores, with_prior=self._prior_in_posterior)
-        return self._estimator.objective(queries, support, log_posterior)
+        return self._estimator.objective(queries, support, self._log_posterior(support, posterior_scores))
+
+    def posterior(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """The inference network's."""
+        support = PriorSupport(queries)
+        return support.at_all_positions(self._log_posterior(support, posterior_scores))
+
+    def _log_posterior(self, support: PriorSupport, posterior_scores: Optional[torch.Tensor]) -> torch.Tensor:
+        assert posterior_scores is not None, "the model gives what the inference network says"
+        return support.posterior(posterior_scores, with_prior=self._prior_in_posterior)

@@ -1,88 +1,63 @@
-// The page's state is what its link holds: the sentences, the direction, and each slider that was moved. Every change
-// goes the same way: into the state, after a moment into the link and to the server, from the answer to the page.
+// Every change goes the same way: into the state, after a moment into the link, to the server, and from the answer to
+// the page. One request is under way at a time. While it is, changes wait; then the latest state goes, and no other.
 
-const EXAMPLES = [
-  ["A brown dog is sleeping in the garden.", "An animal is sleeping in the garden."],
-  ["Two children are running on the beach.", "Two children are moving on the beach."],
-  ["A woman is reading a book in the library.", "A woman is buying a book."],
-  ["A man in a red coat is playing a guitar.", "A tall man is playing an expensive guitar."],
-];
-const DIRECTIONS = ["hypothesis_to_premise", "premise_to_hypothesis"];
+import { drawAnswer, drawHeads, drawInfluence, partOf, said } from "./answers.js";
+import { isChanged, linkOf, readLink, selfAttentionOf, setValue, stateOf, valueOf } from "./link.js";
+import { STEPS, lowestPosition, positionOf, rounded, trainedPosition, valueAt } from "./slider.js";
 
-// From one slider step to the next a value's distance from its lower bound grows by a 20th of a power of ten, and the
-// trained value is in the middle: it can be a hundredth to a hundredfold of what was trained.
-const STEPS_OF_TEN = 20;
-const STEPS = 2 * STEPS_OF_TEN;
-// The distance in the middle where the trained value is the lower bound itself.
-const DISTANCE_FROM_THE_BOUND = 0.1;
-
-// In rem: a card without its map, a column of a map as page.css has it, and the map's row words with the gap between cards.
+// In rem: a card without its map, a column of a map as page.css has it, and the map's row words with the gap between
+// cards.
 const LEAST_CARD_WIDTH = 16;
 const COLUMN_WIDTH = 1.4;
 const WORDS_WIDTH = 6.2;
 
-const MILLISECONDS_BEFORE_ASKING = 150;
+const EXAMPLES_AT_A_TIME = 8;
+
+// Who types has not finished a sentence with each letter; who moves a slider wants to see the maps move.
+const MILLISECONDS_AFTER_TYPING = 150;
+const MILLISECONDS_BETWEEN_REQUESTS = 100;
+const MILLISECONDS_BEFORE_THE_LINK = 250;
 
 const byId = (id) => document.getElementById(id);
 
-let archives = []; // as the server describes them
+let served = null; // what the server says of itself
 let cards = new Map(); // by archive: what of its card changes
-let state = defaultState();
-let lastChanged = null; // the control; further changes of it are the same step of the browser's history
-let timer = null;
-let pending = null; // the AbortController of the request under way
-let answer = null;
+let state = null;
+let firstFields = {}; // what a link without texts shows
+let gold = null; // of the example that is shown
+let examplesStart = 0;
 
-function defaultState() {
-  const [premise, hypothesis] = EXAMPLES[0];
-  return { premise, hypothesis, direction: DIRECTIONS[0], values: {} };
-}
+let lastChanged = null; // the control; further changes of it are the same step of the browser's history
+let linkTimer = null;
+let typingTimer = null;
+let isWanted = false; // whether the state has changed since it was asked about
+let isAsking = false;
+let underWay = null; // the AbortController of the request
+let lastAsked = -Infinity;
+let shown = null; // { state, answer } of what is on the page
+let trained = null; // { key, answer }: the same fields, nothing changed
 
 // --- The link ---
 
-function linkOf({ premise, hypothesis, direction, values }) {
-  const parameters = new URLSearchParams({ premise, hypothesis, direction });
-  for (const [archive, ofArchive] of Object.entries(values)) {
-    for (const [name, value] of Object.entries(ofArchive)) parameters.set(`${archive}.${name}`, value);
-  }
-  return `#${parameters}`;
-}
-
-/** The state that a link holds, and what of the link does not fit the models that are loaded. */
-function readLink(hash) {
-  const read = defaultState();
-  const passedOver = [];
-  const parameters = new URLSearchParams(hash.slice(1));
-  // A link to one sentence is not filled up with the other of an example.
-  if (parameters.has("premise") || parameters.has("hypothesis")) read.premise = read.hypothesis = "";
-  for (const [key, text] of parameters) {
-    if (key === "premise" || key === "hypothesis") {
-      read[key] = text;
-    } else if (key === "direction" && DIRECTIONS.includes(text)) {
-      read.direction = text;
-    } else {
-      const archive = archives.find(({ name }) => name === key.slice(0, key.lastIndexOf(".")));
-      const parameter = archive?.parameters.find(({ name }) => name === key.slice(key.lastIndexOf(".") + 1));
-      const value = Number(text);
-      if (parameter && text.trim() && Number.isFinite(value)) setValue(read.values, archive, parameter, value);
-      else passedOver.push(`${key}=${text}`);
-    }
-  }
-  return { read, passedOver };
-}
-
 function openLink() {
-  const { read, passedOver } = readLink(location.hash);
+  const { state: read, passedOver } = readLink(location.hash, served, firstFields);
   state = read;
+  gold = null;
   lastChanged = null;
   byId("notice").textContent = passedOver.length
     ? `Of the link, this does not fit what is loaded here and was passed over: ${passedOver.join(", ")}`
     : "";
   showState();
-  ask();
+  askAbout();
+}
+
+function writeLinkSoon(changed) {
+  clearTimeout(linkTimer);
+  linkTimer = setTimeout(() => writeLink(changed), MILLISECONDS_BEFORE_THE_LINK);
 }
 
 function writeLink(changed) {
+  clearTimeout(linkTimer);
   const link = linkOf(state);
   if (link === location.hash) return;
   if (changed === lastChanged) history.replaceState(null, "", link);
@@ -90,84 +65,107 @@ function writeLink(changed) {
   lastChanged = changed;
 }
 
-// --- Values and slider positions ---
-
-function setValue(values, archive, parameter, value) {
-  values[archive.name] = { ...values[archive.name], [parameter.name]: value };
-  if (value === parameter.trained) delete values[archive.name][parameter.name];
-}
-
-function valueOf(archive, parameter) {
-  return state.values[archive.name]?.[parameter.name] ?? parameter.trained;
-}
-
-function middleDistance(parameter) {
-  return parameter.trained - parameter.lower_bound || DISTANCE_FROM_THE_BOUND;
-}
-
-function valueAt(parameter, position) {
-  if (position === trainedPosition(parameter)) return parameter.trained;
-  if (position < -STEPS) return parameter.lower_bound;
-  const value = parameter.lower_bound + middleDistance(parameter) * 10 ** (position / STEPS_OF_TEN);
-  return rounded(value); // so that what is shown is what is used
-}
-
-function positionOf(parameter, value) {
-  const distance = value - parameter.lower_bound;
-  if (distance <= 0) return lowestPosition(parameter);
-  const position = Math.round(STEPS_OF_TEN * Math.log10(distance / middleDistance(parameter)));
-  return Math.min(Math.max(position, -STEPS), STEPS);
-}
-
-function trainedPosition(parameter) {
-  return parameter.trained === parameter.lower_bound ? lowestPosition(parameter) : 0;
-}
-
-/** One step more for the lower bound itself, which the logarithm never reaches. */
-function lowestPosition(parameter) {
-  return parameter.may_be_lower_bound ? -STEPS - 1 : -STEPS;
-}
-
-function rounded(value) {
-  return Number(value.toPrecision(3));
-}
-
 // --- Asking the server ---
 
-function changeTo(changed) {
-  byId("notice").textContent = "";
-  clearTimeout(timer);
-  pending?.abort(); // an answer to what is shown no more
-  timer = setTimeout(() => {
-    writeLink(changed);
-    ask();
-  }, MILLISECONDS_BEFORE_ASKING);
+/** Other texts: an answer to the ones before is wanted no more. */
+function askAbout() {
+  clearTimeout(typingTimer);
+  underWay?.abort();
+  askSoon();
 }
 
-async function ask() {
-  clearTimeout(timer);
-  pending?.abort();
-  if (!state.premise.trim() || !state.hypothesis.trim()) {
-    showProblem("", "Type a premise and a hypothesis.");
+function fieldsChanged(changed) {
+  byId("notice").textContent = "";
+  state.without = {};
+  state.text = 0;
+  clearTimeout(typingTimer);
+  underWay?.abort();
+  writeLinkSoon(changed);
+  typingTimer = setTimeout(askSoon, MILLISECONDS_AFTER_TYPING);
+}
+
+function changed(what) {
+  byId("notice").textContent = "";
+  writeLinkSoon(what);
+  askSoon();
+}
+
+function askSoon() {
+  isWanted = true;
+  if (!isAsking) askUntilAnswered();
+}
+
+async function askUntilAnswered() {
+  isAsking = true;
+  byId("archives").setAttribute("aria-busy", "true");
+  while (isWanted || needsTrained()) {
+    await pause(lastAsked + MILLISECONDS_BETWEEN_REQUESTS - performance.now());
+    lastAsked = performance.now();
+    if (isWanted) await askOnce();
+    else await askAsTrained();
+  }
+  isAsking = false;
+  byId("archives").setAttribute("aria-busy", "false");
+  if (shown) byId("status").textContent = summary(); // not at each step of a slider: it is read out
+}
+
+async function askOnce() {
+  isWanted = false;
+  const asked = structuredClone(state);
+  const missing = served.task.fields.filter((field) => !field.is_optional && !asked.fields[field.name].trim());
+  if (missing.length) {
+    const all = served.task.fields.filter((field) => !field.is_optional).map(({ title }) => withArticle(title));
+    showProblem(null, `Type ${all.join(" and ")}.`);
     return;
   }
-  const request = (pending = new AbortController());
-  byId("archives").setAttribute("aria-busy", "true");
   try {
-    const { premise, hypothesis, values: regularization } = state;
-    const received = await fetchJson("api/attention", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ premise, hypothesis, regularization }),
-      signal: request.signal,
-    });
-    if (request === pending) showAnswer(received);
+    const answer = await predict(asked);
+    if (!isChanged(asked)) trained = { key: keyOf(asked.fields), answer };
+    shown = { state: asked, answer };
+    showAnswer();
   } catch (error) {
-    if (request === pending && error.name !== "AbortError") showProblem(error.message, "");
+    if (error.name !== "AbortError") showProblem(error, "");
   }
 }
 
-async function fetchJson(address, options) {
+/** Beside what is changed stands what the models say unchanged; of each text it is asked once. */
+function needsTrained() {
+  return shown !== null && isChanged(shown.state) && trained?.key !== keyOf(shown.state.fields);
+}
+
+async function askAsTrained() {
+  const { fields } = shown.state;
+  trained = { key: keyOf(fields), answer: null };
+  try {
+    trained.answer = await predict(stateOf(served, fields));
+    showAnswer();
+  } catch (error) {
+    // The page is right without it.
+    if (error.name !== "AbortError") console.info(error);
+  }
+}
+
+function keyOf(fields) {
+  return JSON.stringify(fields);
+}
+
+function requestOf({ fields, values, without, influence, selfAttention }) {
+  const given = Object.entries(fields).filter(([, text]) => text.trim());
+  const request = { ...Object.fromEntries(given), regularization: values, without, influence };
+  const [direction, layer] = selfAttention.split(".");
+  return selfAttention ? { ...request, self_attention: { direction, layer: Number(layer) } } : request;
+}
+
+function predict(asked) {
+  underWay = new AbortController();
+  return fetchJson("api/attention", { ...post(requestOf(asked)), signal: underWay.signal });
+}
+
+function post(body) {
+  return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+}
+
+async function fetchAnswer(address, options) {
   let response;
   try {
     response = await fetch(address, options);
@@ -175,118 +173,318 @@ async function fetchJson(address, options) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer. Is it still running?");
   }
-  const received = await response.json();
-  if (!response.ok) throw new Error(received.error);
-  return received;
+  if (!response.ok) {
+    const { error, field } = await response.json();
+    throw Object.assign(new Error(error), { field });
+  }
+  return response;
+}
+
+async function fetchJson(address, options) {
+  return (await fetchAnswer(address, options)).json();
+}
+
+function pause(milliseconds) {
+  return milliseconds > 0 ? new Promise((resolve) => setTimeout(resolve, milliseconds)) : undefined;
+}
+
+function withArticle(title) {
+  return `${/^[aeiou]/i.test(title) ? "an" : "a"} ${title.toLowerCase()}`;
 }
 
 // --- Showing ---
 
 function showState() {
-  byId("premise").value = state.premise;
-  byId("hypothesis").value = state.hypothesis;
-  document.querySelector(`#direction [value="${state.direction}"]`).checked = true;
-  for (const archive of archives) {
+  for (const { name } of served.task.fields) byId(name).value = state.fields[name];
+  const view = document.querySelector(`#views [value="${CSS.escape(state.view)}"]`);
+  if (view) view.checked = true;
+  byId("influence").checked = state.influence;
+  byId("self-attention").value = state.selfAttention;
+  for (const archive of served.archives) {
     for (const parameter of archive.parameters) showSlider(archive, parameter);
   }
 }
 
+/** The number beside a slider is that of the map, which follows the slider. */
 function showSlider(archive, parameter) {
-  const { input, output } = cards.get(archive.name).sliders.get(parameter.name);
-  const value = valueOf(archive, parameter);
-  const [text, trained] = [String(rounded(value)), String(rounded(parameter.trained))];
+  const { input } = cards.get(archive.name).sliders.get(parameter.name);
+  const value = valueOf(state.values, archive, parameter);
+  const [text, asTrained] = [String(rounded(value)), String(rounded(parameter.trained))];
   input.value = positionOf(parameter, value);
-  input.setAttribute("aria-valuetext", value === parameter.trained ? `${text}, as trained` : `${text}, trained ${trained}`);
-  output.textContent = text;
-  output.classList.toggle("moved", value !== parameter.trained);
+  const isMoved = value !== parameter.trained;
+  input.setAttribute("aria-valuetext", isMoved ? `${text}, trained ${asTrained}` : `${text}, as trained`);
 }
 
-function showAnswer(received) {
-  answer = received;
-  byId("error").textContent = "";
-  byId("status").textContent = summary(answer);
-  for (const { name, label, probabilities } of answer.archives) {
-    cards.get(name).probabilities.replaceChildren(
-      ...Object.keys(probabilities).sort().map((each) => probabilityBar(each, probabilities[each], each === label)),
-    );
+function showValues(archive, regularization) {
+  for (const parameter of archive.parameters) {
+    const { output } = cards.get(archive.name).sliders.get(parameter.name);
+    const value = regularization?.[parameter.name];
+    output.textContent = value === undefined ? "" : rounded(value);
+    output.classList.toggle("moved", value !== undefined && value !== parameter.trained);
   }
-  showMaps();
-  byId("archives").setAttribute("aria-busy", "false");
 }
 
-function showMaps() {
-  const [rowTitle, columnTitle] = state.direction.split("_to_");
-  for (const archive of answer?.archives ?? []) {
-    const { right_to_left: rightToLeft, ...map } = archive[state.direction];
-    renderHeatMap(cards.get(archive.name).map, { ...map, rightToLeft, rowTitle, columnTitle });
+function showAnswer() {
+  showError(null);
+  for (const archive of served.archives) {
+    const answer = answerOf(archive);
+    showValues(archive, answer.regularization);
+    showCard(archive, answer);
   }
+  showWords();
   arrangeCards();
 }
 
-/** As many cards side by side as the sentences leave room for, and in all rows as equally many as can be. */
-function arrangeCards() {
-  const longest = Math.max(0, ...(answer?.archives ?? []).map((archive) => archive[state.direction].columns.length));
-  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-  const width = rem * Math.max(LEAST_CARD_WIDTH, longest * COLUMN_WIDTH + WORDS_WIDTH);
-  const fitting = Math.max(1, Math.floor(byId("archives").clientWidth / width));
-  const numRows = Math.ceil(archives.length / fitting);
-  byId("archives").style.setProperty("--cards-in-a-row", Math.ceil(archives.length / numRows) || 1);
+function answerOf(archive) {
+  return shown.answer.archives.find(({ name }) => name === archive.name);
 }
 
-/** Without an answer there is nothing to show: what was there before belongs to other sentences or values. */
-function showProblem(error, status) {
-  answer = null;
-  byId("error").textContent = error;
-  byId("status").textContent = status;
-  byId("archives").setAttribute("aria-busy", "false");
-  for (const { probabilities, map } of cards.values()) {
-    probabilities.replaceChildren();
-    map.replaceChildren();
+function trainedAnswerOf(archive) {
+  if (!isChanged(shown.state) || trained?.key !== keyOf(shown.state.fields)) return undefined;
+  return trained.answer?.archives.find(({ name }) => name === archive.name);
+}
+
+function showCard(archive, answer) {
+  const { answers, map, influence, selfAttention, index } = cards.get(archive.name);
+  keepFocus(answers, () =>
+    drawAnswer(answers, answer, trainedAnswerOf(archive), {
+      text: state.text, gold, name: `text-of-${index}`, choose: chooseText,
+    }),
+  );
+  const part = partOf(answer, state.text);
+  const view = served.task.views.find(({ name }) => name === state.view);
+  if (part[view.name]) keepFocus(map, () => drawMap(map, part[view.name], view));
+  else map.replaceChildren(createElement("p", { class: "quiet" }, whyThereIsNone(view)));
+  drawInfluence(influence, answer, part, [view, ...served.task.views]);
+  keepFocus(selfAttention, () => drawSelfAttention(selfAttention, answer.self_attention));
+}
+
+function drawSelfAttention(element, maps) {
+  element.replaceChildren();
+  const asked = shown.state.selfAttention;
+  if (!asked) return;
+  const [direction, layer] = asked.split(".");
+  element.append(createElement("h3", {}, `self-attention: ${direction.replaceAll("_", " ")}, layer ${layer}`));
+  if (!maps) {
+    element.append(createElement("p", { class: "quiet" }, "This model has none there."));
+    return;
+  }
+  const head = Math.min(state.head, maps.length - 1);
+  drawHeads(element, maps, head, chooseHead);
+  const map = createElement("div");
+  element.append(map);
+  const [rows, columns] = direction.split("_to_");
+  renderHeatMap(map, mapOf(maps[head], { rows, columns }));
+}
+
+/** What heat_map.js draws. */
+function mapOf({ right_to_left, unknown_rows, unknown_columns, ...rest }, { rows, columns }) {
+  return {
+    ...rest,
+    rightToLeft: right_to_left,
+    unknownRows: unknown_rows,
+    unknownColumns: unknown_columns,
+    rowTitle: rows,
+    columnTitle: columns,
+  };
+}
+
+function drawMap(element, received, view) {
+  if (received.boxes) renderRegions(element, mapOf(received, view));
+  else renderHeatMap(element, mapOf(received, view));
+  for (const [header, text, position] of headersOf(element, view)) {
+    header.classList.toggle("taken-out", Boolean(shown.state.without[text]?.includes(position)));
   }
 }
 
-function summary({ archives: answers }) {
-  const labels = [...new Set(answers.map(({ label }) => label))];
-  const sayingIt = (wanted) =>
-    answers
-      .filter(({ label }) => label === wanted)
-      .map(({ name, label, probabilities }) => `${name} ${probabilities[label].toFixed(3)}`)
-      .join(", ");
-  return labels.map((label) => `${label}: ${sayingIt(label)}`).join("; ");
+/** The heads of rows and columns, and regions, with the text that they are of and their positions in it. */
+function headersOf(element, view) {
+  const rows = [...element.querySelectorAll("tbody th")].map((header, row) => [header, view.rows, row]);
+  const heads = element.querySelector("thead tr:last-child")?.cells ?? element.querySelectorAll(".region");
+  return [...rows, ...[...heads].map((header, column) => [header, view.columns, column])];
 }
 
-function probabilityBar(label, probability, isMostProbable) {
-  const line = createElement("li", { class: isMostProbable ? "most-probable" : "" });
-  const bar = createElement("span", { class: "bar" });
-  bar.style.setProperty("--probability", probability);
-  line.append(
-    createElement("span", {}, label),
-    bar,
-    createElement("span", { class: "number" }, probability.toFixed(3)),
+function whyThereIsNone(view) {
+  const target = served.task.fields.find((field) => field.is_optional)?.title.toLowerCase();
+  return `There is no ${view.title} here: it wants a latent alignment${target ? `, and ${withArticle(target)}` : ""}.`;
+}
+
+/** What is drawn anew takes the focus again, if it had it. */
+function keepFocus(element, draw) {
+  const focusable = () => [...element.querySelectorAll("td, .region, input, button")];
+  const index = focusable().indexOf(document.activeElement);
+  draw();
+  if (index >= 0) focusable()[index]?.focus({ preventScroll: true });
+}
+
+/** As many cards side by side as the texts leave room for, and in all rows as equally many as can be. */
+function arrangeCards() {
+  if (!served) return;
+  const maps = (shown?.answer.archives ?? []).map((answer) => partOf(answer, state.text)[state.view]);
+  const longest = Math.max(0, ...maps.map((map) => (map && !map.boxes ? map.columns.length : 0)));
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  const width = rem * Math.max(LEAST_CARD_WIDTH, longest * COLUMN_WIDTH + WORDS_WIDTH);
+  const fitting = Math.max(1, Math.floor(byId("archives").clientWidth / width));
+  const numRows = Math.ceil(served.archives.length / fitting);
+  byId("archives").style.setProperty("--cards-in-a-row", Math.ceil(served.archives.length / numRows) || 1);
+}
+
+/** Without an answer there is nothing to show: what was there before belongs to other texts or values. */
+function showProblem(error, status) {
+  shown = null;
+  showError(error);
+  byId("status").textContent = status;
+  byId("what-if").hidden = true;
+  for (const archive of served?.archives ?? []) {
+    const { answers, map, influence, selfAttention } = cards.get(archive.name);
+    for (const part of [answers, map, influence, selfAttention]) part.replaceChildren();
+    showValues(archive, null);
+  }
+}
+
+function showError(error) {
+  byId("error").textContent = error?.message ?? "";
+  for (const { name, hint } of served?.task.fields ?? []) {
+    const field = byId(name);
+    const isWrong = error?.field === name;
+    field.setAttribute("aria-invalid", isWrong);
+    const described = [isWrong ? "error" : "", hint ? `${name}-hint` : ""].filter(Boolean).join(" ");
+    if (described) field.setAttribute("aria-describedby", described);
+    else field.removeAttribute("aria-describedby");
+  }
+}
+
+function summary() {
+  const sayings = served.archives.map((archive) => {
+    const answer = answerOf(archive);
+    return `${archive.name}: ${said(answer, state.text, trainedAnswerOf(archive))}`;
+  });
+  return [...sayings, ...(gold === null ? [] : [`gold: ${gold}`])].join("; ");
+}
+
+// --- What if ---
+
+/** The words that can be taken out: those of texts that all models split alike. */
+function showWords() {
+  const ofArchives = shown.answer.archives.map(({ words }) => words);
+  const alike = Object.keys(ofArchives[0]).filter((text) =>
+    ofArchives.every((words) => JSON.stringify(words[text]) === JSON.stringify(ofArchives[0][text])),
   );
-  return line;
+  byId("what-if").hidden = alike.length === 0;
+  const toolbars = [...byId("what-if").querySelectorAll("[role=toolbar]")];
+  const key = JSON.stringify(alike.map((text) => [text, ofArchives[0][text]]));
+  if (byId("what-if").dataset.key !== key) {
+    byId("what-if").dataset.key = key;
+    for (const toolbar of toolbars) toolbar.remove();
+    byId("what-if").append(...alike.map((text) => createWords(text, ofArchives[0][text])));
+  }
+  for (const button of byId("what-if").querySelectorAll("button")) {
+    button.setAttribute("aria-pressed", Boolean(state.without[button.dataset.text]?.includes(Number(button.value))));
+  }
+}
+
+function createWords(text, words) {
+  const toolbar = createElement("div", { class: "words", role: "toolbar", "aria-label": `Take out of the ${text}` });
+  toolbar.append(createElement("span", { class: "quiet" }, text));
+  const buttons = words.map((word, position) => {
+    const attributes = { type: "button", value: position, "data-text": text, tabindex: -1, dir: "auto" };
+    const button = createElement("button", attributes, word);
+    button.addEventListener("click", () => toggleWord(text, position));
+    return button;
+  });
+  buttons[0]?.setAttribute("tabindex", 0);
+  // One stop of the Tab key for all words; the arrow keys go from one to the next.
+  toolbar.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
+    const index = buttons.indexOf(document.activeElement);
+    if (!step || index < 0 || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    const next = Math.min(Math.max(index + step, 0), buttons.length - 1);
+    buttons[index].setAttribute("tabindex", -1);
+    buttons[next].setAttribute("tabindex", 0);
+    buttons[next].focus();
+  });
+  toolbar.append(...buttons);
+  return toolbar;
+}
+
+function toggleWord(text, position) {
+  const words = shown?.answer.archives[0].words[text];
+  if (!words || position >= words.length) return;
+  const before = state.without[text] ?? [];
+  const after = before.includes(position)
+    ? before.filter((other) => other !== position)
+    : [...before, position].sort((one, other) => one - other);
+  if (after.length === words.length) {
+    byId("notice").textContent = "One word has to stay.";
+    return;
+  }
+  state.without = { ...state.without, [text]: after };
+  changed(`without ${text} ${position}`);
 }
 
 // --- Building ---
+
+function createField({ name, title, is_optional: isOptional, hint, options }) {
+  const part = createElement("div");
+  const label = createElement("label", { for: name }, title);
+  const attributes = { id: name, name, dir: "auto", autocomplete: "off" };
+  const input = options
+    ? createElement("input", { ...attributes, list: `${name}-options` })
+    : createElement("textarea", { ...attributes, rows: 2 });
+  if (!isOptional) input.required = true;
+  part.append(label, input);
+  if (hint) part.append(createElement("p", { id: `${name}-hint`, class: "quiet" }, hint));
+  if (options) {
+    const list = createElement("datalist", { id: `${name}-options` });
+    list.append(...options.map((value) => createElement("option", { value })));
+    part.append(list);
+  }
+  input.addEventListener("input", () => {
+    state.fields[name] = input.value;
+    gold = null;
+    fieldsChanged(name);
+  });
+  return part;
+}
+
+function createView({ name, title }) {
+  const label = createElement("label");
+  label.append(createElement("input", { type: "radio", name: "view", value: name }), ` ${title}`);
+  return label;
+}
 
 function createCard(archive, index) {
   const card = createElement("article", { "aria-labelledby": `archive-${index}` });
   const heading = createElement("h2", { id: `archive-${index}` }, archive.name);
   if (archive.operator !== archive.name) heading.append(" ", createElement("small", {}, archive.operator));
-  const probabilities = createElement("ul", { class: "probabilities", "aria-label": "Probabilities" });
   const sliders = createElement("div", { class: "sliders" });
-  const parts = { probabilities, map: createElement("div"), sliders: new Map() };
+  const parts = {
+    index,
+    answers: createElement("div"),
+    map: createElement("div", { class: "map" }),
+    influence: createElement("div"),
+    selfAttention: createElement("div"),
+    sliders: new Map(),
+  };
   for (const parameter of archive.parameters) {
     sliders.append(createSlider(archive, parameter, `slider-${index}-${parameter.name}`, parts));
   }
-  card.append(heading, probabilities, sliders, parts.map);
+  if (archive.parameters.length) sliders.append(createExplanations(archive));
+  // A click on a word in the map is as good as one on its button.
+  parts.map.addEventListener("click", (event) => {
+    const view = served.task.views.find(({ name }) => name === state.view);
+    const found = headersOf(parts.map, view).find(([header]) => header.contains(event.target));
+    if (found) toggleWord(found[1], found[2]);
+  });
+  card.append(heading, parts.answers, sliders, parts.map, parts.influence, parts.selfAttention);
   cards.set(archive.name, parts);
   return card;
 }
 
 function createSlider(archive, parameter, id, parts) {
   const line = createElement("div", { class: "slider" });
-  const label = createElement("label", { for: id }, parameter.name);
+  const label = createElement("label", { for: id, title: parameter.explanation }, parameter.name);
   label.append(createElement("span", { class: "for-screen-readers" }, ` of ${archive.name}`));
   const [min, max] = [lowestPosition(parameter), STEPS];
   const input = createElement("input", { id, type: "range", min, max, step: 1 });
@@ -294,23 +492,97 @@ function createSlider(archive, parameter, id, parts) {
   const output = createElement("output", { for: id });
   // Not read out at each step: the slider says its value itself.
   output.setAttribute("aria-live", "off");
-  const trained = createElement("span", { class: "trained", "aria-hidden": "true" }, `\u25b4 trained ${rounded(parameter.trained)}`);
+  const trainedText = `\u25b4 trained ${rounded(parameter.trained)}`;
+  const mark = createElement("span", { class: "trained", "aria-hidden": "true" }, trainedText);
   input.addEventListener("input", () => moveSlider(archive, parameter, Number(input.value)));
   parts.sliders.set(parameter.name, { input, output });
-  line.append(label, input, output, trained);
+  line.append(label, input, output, mark);
   return line;
+}
+
+function createExplanations({ parameters }) {
+  const details = createElement("details");
+  const names = parameters.map(({ name }) => name).join(" and ");
+  details.append(createElement("summary", {}, `What ${names} do${parameters.length > 1 ? "" : "es"}`));
+  for (const { name, explanation } of parameters) {
+    const line = createElement("p");
+    line.append(createElement("b", {}, name), ` ${explanation}`);
+    details.append(line);
+  }
+  return details;
 }
 
 /** Moved together, sliders move to the same place: to the same multiple of what each model was trained with. */
 function moveSlider(archive, parameter, position) {
-  const moved = byId("together").checked ? archives : [archive];
+  const moved = byId("together").checked ? served.archives : [archive];
   for (const other of moved) {
     const same = other.parameters.find(({ name }) => name === parameter.name);
     if (!same) continue;
     setValue(state.values, other, same, valueAt(same, Math.max(position, lowestPosition(same))));
     showSlider(other, same);
   }
-  changeTo(`${archive.name}.${parameter.name}`);
+  changed(`${archive.name}.${parameter.name}`);
+}
+
+// --- Examples ---
+
+async function showExamples() {
+  const search = byId("search").value;
+  const query = new URLSearchParams({ start: examplesStart, count: EXAMPLES_AT_A_TIME, search });
+  const { found, examples } = await fetchJson(`api/examples?${query}`);
+  if (search !== byId("search").value) return null; // more was typed since
+  const isAll = !search && found <= EXAMPLES_AT_A_TIME;
+  byId("examples").hidden = isAll && found === 0;
+  byId("find").hidden = isAll;
+  byId("previous").disabled = examplesStart === 0;
+  byId("next").disabled = examplesStart + examples.length >= found;
+  byId("place").textContent = found
+    ? `${examplesStart + 1} to ${examplesStart + examples.length} of ${found}`
+    : "none has it";
+  byId("offered").replaceChildren(...examples.map((example) => createExample(example, !isAll)));
+  return examples[0] ?? null;
+}
+
+function createExample(example, isNumbered) {
+  const button = createElement("button", { type: "button" });
+  if (isNumbered) button.append(createElement("small", {}, `${example.number} `));
+  for (const text of Object.values(fieldsOf(example))) {
+    if (text) button.append(createElement("span", { dir: "auto" }, text), " ");
+  }
+  if (example.gold !== null) {
+    button.append(createElement("small", { class: "gold", dir: "auto" }, `gold: ${example.gold}`));
+  }
+  button.addEventListener("click", () => {
+    state.fields = fieldsOf(example);
+    gold = example.gold;
+    fieldsChanged(`example ${example.number}`);
+    showState();
+  });
+  return button;
+}
+
+function fieldsOf({ inputs }) {
+  return Object.fromEntries(served.task.fields.map(({ name }) => [name, String(inputs[name] ?? "")]));
+}
+
+function turnExamples(start) {
+  examplesStart = Math.max(0, start);
+  showExamples().catch((error) => showProblem(error, ""));
+}
+
+// --- Tools ---
+
+function chooseText(index) {
+  state.text = index;
+  writeLink("text");
+  showAnswer(); // the answer has all texts
+  byId("status").textContent = summary();
+}
+
+function chooseHead(head) {
+  state.head = head;
+  writeLink("head");
+  showAnswer(); // the answer has all heads
 }
 
 async function copyLink() {
@@ -325,46 +597,74 @@ async function copyLink() {
   }
 }
 
-async function start() {
+async function savePicture(format) {
+  if (!shown) return;
+  const request = requestOf({ ...shown.state, influence: false, selfAttention: "" });
+  const body = { ...request, view: state.view, text: state.text, format };
   try {
-    ({ archives } = await fetchJson("api/archives"));
+    const response = await fetchAnswer("api/picture", post(body));
+    const href = URL.createObjectURL(await response.blob());
+    const link = createElement("a", { href, download: `attention.${format}` });
+    link.click();
+    URL.revokeObjectURL(link.href);
+    byId("notice").textContent = `The picture is saved as attention.${format}.`;
   } catch (error) {
-    showProblem(error.message, "");
+    showError(error);
+  }
+}
+
+async function start() {
+  let example;
+  try {
+    served = await fetchJson("api/archives");
+    example = await showExamples();
+  } catch (error) {
+    showProblem(error, "");
     return;
   }
-  byId("archives").replaceChildren(...archives.map(createCard));
-  for (const key of ["premise", "hypothesis"]) {
-    byId(key).disabled = false; // until now, what is typed would have been lost
-    byId(key).addEventListener("input", (event) => {
-      state[key] = event.target.value;
-      changeTo(key);
-    });
-  }
-  EXAMPLES.forEach(([premise, hypothesis]) => {
-    const button = createElement("button", { type: "button" });
-    button.append(createElement("span", {}, premise), " ", createElement("span", {}, hypothesis));
-    button.addEventListener("click", () => {
-      Object.assign(state, { premise, hypothesis });
-      showState();
-      changeTo(`example: ${premise}`);
-    });
-    byId("examples").append(button);
+  byId("subject").textContent = served.task.subject;
+  firstFields = example ? fieldsOf(example) : fieldsOf({ inputs: {} });
+  for (const field of served.task.fields) byId("fields").append(createField(field));
+  byId("views").append(...served.task.views.map(createView));
+  byId("views").hidden = served.task.views.length < 2;
+  byId("archives").replaceChildren(...served.archives.map(createCard));
+  byId("views").addEventListener("change", (event) => {
+    state.view = event.target.value;
+    writeLink(`direction: ${state.view}`);
+    if (shown) showAnswer(); // the answer has all views
   });
-  byId("direction").addEventListener("change", (event) => {
-    state.direction = event.target.value;
-    writeLink(`direction: ${state.direction}`);
-    showMaps(); // the answer has both directions
+  byId("influence").addEventListener("change", (event) => {
+    state.influence = event.target.checked;
+    changed("influence");
+  });
+  const layers = selfAttentionOf(served);
+  byId("self").hidden = layers.length === 0;
+  byId("self-attention").append(
+    new Option("none", ""),
+    ...layers.map((layer) => new Option(layer.replaceAll("_", " ").replace(".", ", layer "), layer)),
+  );
+  byId("self-attention").addEventListener("change", (event) => {
+    state.selfAttention = event.target.value;
+    changed("self-attention");
   });
   byId("reset").addEventListener("click", () => {
     state.values = {};
+    state.without = {};
     showState();
-    changeTo("reset");
+    changed("reset");
   });
   byId("copy").addEventListener("click", copyLink);
-  byId("pair").addEventListener("submit", (event) => event.preventDefault());
+  for (const button of document.querySelectorAll("[data-format]")) {
+    button.addEventListener("click", () => savePicture(button.dataset.format));
+  }
+  byId("search").addEventListener("input", () => turnExamples(0));
+  byId("previous").addEventListener("click", () => turnExamples(examplesStart - EXAMPLES_AT_A_TIME));
+  byId("next").addEventListener("click", () => turnExamples(examplesStart + EXAMPLES_AT_A_TIME));
+  byId("form").addEventListener("submit", (event) => event.preventDefault());
   window.addEventListener("popstate", openLink);
   window.addEventListener("resize", arrangeCards);
   openLink();
+  if (example && !location.hash) gold = example.gold;
 }
 
 start();

@@ -21,6 +21,15 @@ def test_the_marginal_is_the_sum_over_positions(alignment, operator):
     torch.testing.assert_close(build(alignment).log_marginal(queries).exp(), expected)
 
 
+@pytest.mark.parametrize("alignment", ["exact", "hard"])
+@pytest.mark.parametrize("operator", OPERATORS, ids=str)
+def test_the_posterior_is_that_of_bayes_rule(alignment, operator):
+    example = problem()
+    queries = example.queries(operator)
+    joint = queries.weights * example.log_likelihoods().exp()
+    torch.testing.assert_close(build(alignment).posterior(queries), joint / joint.sum(-1, keepdim=True))
+
+
 @pytest.mark.parametrize("operator", OPERATORS, ids=str)
 @pytest.mark.parametrize("top_k", [None, 2])
 def test_the_marginals_of_all_outcomes_are_a_distribution_with_the_targets_marginal_in_it(operator, top_k):

@@ -106,7 +106,7 @@ def test_a_learned_gamma_is_learned_through_the_prior_and_is_no_parameter_twice(
     example = problem()
     alignment = build("dirichlet", {"type": "softmax", "learn_gamma": True})
     assert not any("gamma" in name for name, _ in alignment.named_parameters())
-    (softmax,) = alignment._softmax
+    softmax = alignment._attention[0].regularized_max
     (gradient,) = torch.autograd.grad(
         alignment.objective(example.queries(softmax), example.posterior_scores).sum(), list(softmax.parameters())
     )
@@ -152,3 +152,12 @@ def test_more_samples_make_the_objective_less_noisy():
 def test_a_wrong_config_is_named(attention, config, message):
     with pytest.raises(ConfigurationError, match=message):
         build({"type": "dirichlet", **config}, attention)
+
+
+def test_the_posterior_that_is_told_is_the_mean_of_torchs_dirichlet_distribution():
+    example = problem()
+    told = build("dirichlet").posterior(example.queries(), example.posterior_scores)
+    for number, mask in enumerate(example.mask):
+        scores = example.posterior_scores[number][mask]
+        torch.testing.assert_close(told[number][mask], torch.distributions.Dirichlet(scores.exp()).mean)
+        assert (told[number][~mask] == 0).all()

@@ -164,3 +164,15 @@ def test_without_a_block_it_is_soft():
 def test_a_wrong_config_is_named(config, message):
     with pytest.raises(ConfigurationError, match=f"(?s){message}"):
         build({"type": "variational", **config})
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=str)
+def test_the_posterior_that_is_told_is_the_inference_networks_on_the_support(operator):
+    example = problem()
+    queries = example.queries(operator)
+    told = build("variational").posterior(queries, example.posterior_scores)
+    for number, weights in enumerate(queries.weights):
+        support = weights > 0
+        assert (told[number][~support] == 0).all()
+        expected = torch.distributions.Categorical(logits=example.posterior_scores[number][support]).probs
+        torch.testing.assert_close(told[number][support], expected)

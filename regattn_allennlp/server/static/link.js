@@ -1,0 +1,100 @@
+// What is seen is what the link holds, nothing else: the fields' texts, the view, which of several texts, the sliders
+// that were moved, the words that were taken out. No DOM here.
+
+/** The state in which nothing is changed. `fields` has the fields' texts by name. */
+export function stateOf(served, fields) {
+  const view = served.task.views[0].name;
+  return { fields, view, text: 0, values: {}, without: {}, influence: false, selfAttention: "", head: 0 };
+}
+
+export function linkOf(state) {
+  const parameters = new URLSearchParams();
+  for (const [name, text] of Object.entries(state.fields)) if (text) parameters.set(name, text);
+  parameters.set("direction", state.view);
+  if (state.text) parameters.set("text", state.text);
+  if (state.influence) parameters.set("influence", 1);
+  if (state.selfAttention) parameters.set("self", state.selfAttention);
+  if (state.head) parameters.set("head", state.head);
+  for (const [text, positions] of Object.entries(state.without)) {
+    if (positions.length) parameters.set(`without.${text}`, positions.join(","));
+  }
+  for (const [archive, ofArchive] of Object.entries(state.values)) {
+    for (const [name, value] of Object.entries(ofArchive)) parameters.set(`${archive}.${name}`, value);
+  }
+  return `#${parameters}`;
+}
+
+/**
+ * The state that a link holds, and what of the link does not fit what is served. `fields` are the texts of a link that
+ * has none.
+ */
+export function readLink(hash, served, fields) {
+  const parameters = new URLSearchParams(hash.slice(1));
+  const names = served.task.fields.map(({ name }) => name);
+  // A link to one text is not filled up with the others of an example.
+  const blank = Object.fromEntries(names.map((name) => [name, ""]));
+  const state = stateOf(served, names.some((name) => parameters.has(name)) ? blank : { ...fields });
+  const passedOver = [];
+  for (const [key, text] of parameters) {
+    if (!readParameter(state, served, key, text)) passedOver.push(`${key}=${text}`);
+  }
+  return { state, passedOver };
+}
+
+function readParameter(state, served, key, text) {
+  const [, of, name] = /^(.*)\.(.*)$/s.exec(key) ?? [null, null, key];
+  if (key in state.fields) {
+    state.fields[key] = text;
+  } else if (key === "direction") {
+    if (!served.task.views.some((view) => view.name === text)) return false;
+    state.view = text;
+  } else if (key === "text") {
+    if (!/^\d{1,3}$/.test(text)) return false;
+    state.text = Number(text);
+  } else if (key === "self") {
+    if (!selfAttentionOf(served).includes(text)) return false;
+    state.selfAttention = text;
+  } else if (key === "head") {
+    if (!/^\d{1,3}$/.test(text)) return false;
+    state.head = Number(text);
+  } else if (key === "influence") {
+    state.influence = text === "1";
+    return state.influence;
+  } else if (of === "without") {
+    if (!/^\d{1,6}(,\d{1,6})*$/.test(text)) return false;
+    state.without[name] = text.split(",").map(Number);
+  } else {
+    const archive = served.archives.find((one) => one.name === of);
+    const parameter = archive?.parameters.find((one) => one.name === name);
+    const value = text.trim() ? Number(text) : NaN;
+    if (!parameter || !isAllowed(parameter, value)) return false;
+    setValue(state.values, archive, parameter, value);
+  }
+  return true;
+}
+
+/** The layers of self-attention that any archive has, as "premise_to_premise.0". */
+export function selfAttentionOf({ archives }) {
+  const all = archives.flatMap(({ self_attention: layers }) =>
+    Object.entries(layers).flatMap(([direction, heads]) => heads.map((_, layer) => `${direction}.${layer}`)),
+  );
+  return [...new Set(all)];
+}
+
+function isAllowed({ lower_bound: lower, upper_bound: upper, may_be_lower_bound: mayBeLower }, value) {
+  return (mayBeLower ? value >= lower : value > lower) && value <= upper;
+}
+
+export function setValue(values, archive, parameter, value) {
+  values[archive.name] = { ...values[archive.name], [parameter.name]: value };
+  if (value === parameter.trained) delete values[archive.name][parameter.name];
+}
+
+export function valueOf(values, archive, parameter) {
+  return values[archive.name]?.[parameter.name] ?? parameter.trained;
+}
+
+/** Whether anything is other than the models were trained, or a word is missing. */
+export function isChanged({ values, without }) {
+  return [...Object.values(values).map(Object.keys), ...Object.values(without)].some(({ length }) => length > 0);
+}
