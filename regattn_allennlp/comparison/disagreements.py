@@ -15,7 +15,7 @@ from regattn_allennlp.comparison.check import quiet
 from regattn_allennlp.comparison.report import Run, VariantResults
 from regattn_allennlp.comparison.trial_files import write_atomically
 from regattn_allennlp.data.example import Example
-from regattn_allennlp.predictors.archives import load_dataset_reader, load_predictors
+from regattn_allennlp.predictors.archives import load_predictors, read_examples
 from regattn_allennlp.visualization.attention_page import attention_page
 
 PAGE_NAME = "attention.html"
@@ -88,10 +88,7 @@ def most_different(runs: Sequence[Run]) -> list[int]:
 
 def _examples(archive: str, test_data: str, num_items: int) -> list[Example]:
     """The items that were evaluated, as they stand in the data."""
-    reader = load_dataset_reader(archive)
-    if not hasattr(reader, "read_examples"):
-        raise ConfigurationError(f"the dataset reader {type(reader).__name__} has no read_examples")
-    examples = [example for example in reader.read_examples(test_data) if example.gold is not None]
+    examples = [example for example in read_examples(archive, test_data) if example.gold is not None]
     if len(examples) != num_items:
         raise ConfigurationError(f"of {len(examples)} items with a gold answer {num_items} were evaluated")
     return examples

@@ -179,8 +179,8 @@ def read_examples(path: str, source: str) -> Iterator[Example]:
     reader = load_dataset_reader(path)
     if not hasattr(reader, "read_examples"):
         raise ConfigurationError(
-            f'The dataset reader of "{path}" is of type {type(reader).__name__}, which has no read_examples: --input '
-            "needs an archive whose dataset reader is one of this package's."
+            f'The dataset reader of "{path}" is of type {type(reader).__name__}, which has no read_examples: '
+            "items are read by a dataset reader of this package."
         )
     yield from reader.read_examples(source)
 
