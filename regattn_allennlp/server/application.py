@@ -1,7 +1,9 @@
 """The web page and the JSON beside it, as a FastAPI application."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, Optional, TypeVar
@@ -18,7 +20,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from regattn_allennlp import visualization
 from regattn_allennlp.server.guard import Guard
 from regattn_allennlp.server.loaded_models import LoadedModels
-from regattn_allennlp.server.schema import Archives, AttentionAnswer, Examples, Picture, Problem
+from regattn_allennlp.server.schema import Archives, AttentionAnswer, Examples, ExamplesQuery, Picture, Problem
 from regattn_allennlp.server.tasks import RequestError
 from regattn_allennlp.version import VERSION
 from regattn_allennlp.visualization.attention_figure import attention_figure
@@ -40,7 +42,8 @@ BYTES_FOR_VALUES = 2**16
 # Smaller answers fit into a packet or two as they are.
 BYTES_TO_COMPRESS = 2000
 
-MAX_EXAMPLES = 100
+# Who moves a slider waits for no more than a batch of examples.
+SECONDS_FOR_A_BATCH = 0.1
 DOTS_PER_INCH = 150
 # matplotlib refuses to draw more in a row or column.
 MAX_PIXELS = 2**16
@@ -65,7 +68,26 @@ def create_application(models: LoadedModels, host_names: Optional[set[str]]) -> 
         'A request is JSON with the header "Content-Type: application/json", such as '
         f'{task.example_request}, with or without "regularization": {{"name of an archive": {{"gamma": 0.5}}}}.'
     )
+    # The models serve one request at a time, in the order of arrival. All others wait here, not in threads.
+    turn = asyncio.Lock()
+
+    async def predict_examples() -> None:
+        size, predicted = 1, True
+        while predicted:
+            async with turn:
+                started = time.monotonic()
+                predicted = await run_in_threadpool(models.predict_examples, size) > 0
+            size = max(1, min(2 * size, int(size * SECONDS_FOR_A_BATCH / (time.monotonic() - started))))
+
+    @asynccontextmanager
+    async def predicting_examples(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(predict_examples())
+        yield
+        task.cancel()
+        await asyncio.wait([task])
+
     application = FastAPI(
+        lifespan=predicting_examples,
         title="regattn_allennlp: attention side by side",
         description=f"What the archives that the server was started with attend to, in the task {task.name}.",
         version=VERSION,
@@ -88,9 +110,6 @@ def create_application(models: LoadedModels, host_names: Optional[set[str]]) -> 
         host_names=host_names,
     )
 
-    # The models serve one request at a time, in the order of arrival. All others wait here, not in threads.
-    turn = asyncio.Lock()
-
     async def answered(request: Request, work: Callable[[], T]) -> T:
         async with turn:
             # Who moves a slider leaves many requests behind.
@@ -109,12 +128,8 @@ def create_application(models: LoadedModels, host_names: Optional[set[str]]) -> 
         summary="Examples to try",
         responses=_problems({400: "The Host header is foreign", 422: "The query is none"}),
     )
-    async def examples(
-        start: Annotated[int, Query(ge=0, description="The first, from 0, of those that are found.")] = 0,
-        count: Annotated[int, Query(ge=1, le=MAX_EXAMPLES)] = 8,
-        search: Annotated[str, Query(description="A text that they have, whatever its case.")] = "",
-    ) -> Examples:
-        return models.examples(start, count, search)
+    def examples(query: Annotated[ExamplesQuery, Query()]) -> Examples:
+        return models.examples.find(query)
 
     predicting = _problems(
         {

@@ -1,19 +1,23 @@
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import quote
 
+import numpy as np
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.registrable import Registrable
 from allennlp.common.util import JsonDict
 from allennlp.data import Instance
 from allennlp.modules.attention import Attention
+from pydantic import ValidationError
 from torch import Tensor
 
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.modules.attention import RegularizedAttention
 from regattn_allennlp.operators import RegularizedMax
 from regattn_allennlp.predictors.archives import NamedPredictor
+from regattn_allennlp.server.given_examples import GivenExamples
 from regattn_allennlp.server.schema import (
     Archive,
     ArchiveAnswer,
@@ -21,7 +25,7 @@ from regattn_allennlp.server.schema import (
     AttentionAnswer,
     AttentionMap,
     AttentionRequest,
-    Examples,
+    ExamplePrediction,
     GivenExample,
     Parameter,
     Picture,
@@ -34,6 +38,11 @@ from regattn_allennlp.server.tasks.task import IMAGE_ADDRESS, put_back
 # Longer texts make maps that nobody reads, and answers of megabytes.
 MAX_CHARACTERS = 1000
 MAX_TOKENS = 100
+
+# Of more examples the rest is not predicted: they would keep the models busy for long.
+MAX_PREDICTED_EXAMPLES = 10_000
+
+logger = logging.getLogger(__name__)
 
 EXPLANATIONS = {
     "gamma": "How much regularization there is. Larger: more even weights, on more words. Smaller: few words, or one, "
@@ -76,10 +85,7 @@ class LoadedModels:
         }
         self.max_characters = max_characters
         self.max_tokens = max_tokens
-        self._examples = [
-            GivenExample(number=number, inputs=example.inputs, gold=example.gold)
-            for number, example in enumerate(examples, start=1)
-        ]
+        self.examples = GivenExamples(examples, list(self._predictors))
 
     def warm_up(self) -> None:
         """The first prediction compiles the operators and their gradients, for seconds: before anyone waits for it."""
@@ -100,20 +106,62 @@ class LoadedModels:
             ],
             max_characters=self.max_characters,
             max_tokens=self.max_tokens,
+            choices=self.examples.choices(),
         )
 
-    def examples(self, start: int, count: int, search: str) -> Examples:
+    def predict_examples(self, size: int) -> int:
         """
-        Those from `start`, from 0, of all that have the text `search` in an input or as the gold answer, whatever the
-        case.
+        Asks the models, as they were trained, about the next examples, no more than `size`; not for several threads at
+        once either. Returns how many that were; 0 if none is left, or `MAX_PREDICTED_EXAMPLES` are predicted.
         """
-        wanted = search.casefold()
-        found = [
-            example
-            for example in self._examples
-            if any(wanted in str(text).casefold() for text in (*example.inputs.values(), example.gold or ""))
-        ]
-        return Examples(found=len(found), examples=found[start : start + count])
+        batch = self.examples.next(min(size, MAX_PREDICTED_EXAMPLES - self.examples.num_predicted))
+        possible, instances = [], []
+        for example in batch:
+            try:
+                instances.append(self._instances(example))
+                possible.append(example)
+            except (RequestError, ValidationError):
+                pass  # who chooses it on the page is told what is wrong with it
+        predictions: dict[int, list[ExamplePrediction]] = {example.number: [] for example in batch}
+        try:
+            of_archives = [
+                self._predict_examples(name, possible, [one[name] for one in instances]) if possible else []
+                for name in self._predictors
+            ]
+        except Exception:  # such as out of memory: the page is right without them
+            logger.exception("Examples %s cannot be predicted.", [example.number for example in possible])
+        else:
+            for example, *of_example in zip(possible, *of_archives, strict=True):
+                predictions[example.number] = of_example
+        self.examples.add(predictions.values())
+        return len(batch)
+
+    def _instances(self, example: GivenExample) -> dict[str, Instance]:
+        given = {field.name: example.inputs.get(field.name) for field in self.task.fields}
+        request = self.task.request(**{name: str(value) for name, value in given.items() if value is not None})
+        self.check(request)
+        return {name: self._instance(name, request) for name in self._predictors}
+
+    def _predict_examples(
+        self, name: str, examples: Sequence[GivenExample], instances: list[Instance]
+    ) -> list[ExamplePrediction]:
+        predictor = self._predictors[name]
+        of_examples = []
+        for example, prediction in zip(examples, predictor.predict_batch_instance(instances), strict=True):
+            text, probability = predictor.answer(prediction)
+            of_examples.append(
+                ExamplePrediction(
+                    name=name,
+                    text=text,
+                    probability=probability,
+                    is_right=None if example.gold is None else text == example.gold,
+                    zero_fractions={
+                        direction: np.mean(np.array(predictor.attention_map(prediction, direction)["weights"]) == 0)
+                        for direction in predictor._model.attention_directions
+                    },
+                )
+            )
+        return of_examples
 
     def picture_of(self, image_id: str) -> Optional[Path]:
         """Where an image that the dataset reader knows is."""

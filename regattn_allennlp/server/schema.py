@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 # Beyond any use, and small enough for the arithmetic of every operator.
 LARGEST_REGULARIZATION = 1e6
 
+# Of a page of examples.
+MAX_EXAMPLES = 100
+
 RegularizationValue = Annotated[float, Field(strict=True, allow_inf_nan=False, le=LARGEST_REGULARIZATION)]
 
 Regularization = dict[str, RegularizationValue]
@@ -161,6 +164,16 @@ class ServedTask(BaseModel):
     views: list[View] = Field(description="The maps that answers have.")
 
 
+class ExampleChoices(BaseModel):
+    """What `ExamplesQuery` can have. A list is empty where there is nothing to choose."""
+
+    gold: list[str] = Field(description="If they are few.")
+    correctness: list[str] = Field(description="If there are gold answers.")
+    archive: list[str] = Field(description="If there are several.")
+    models: list[str] = Field(description="If there are several; that one is right, if there are gold answers.")
+    sort: list[str] = Field(description="Besides the order of the source.")
+
+
 class Archives(BaseModel):
     """What is loaded, and what it takes."""
 
@@ -168,6 +181,19 @@ class Archives(BaseModel):
     archives: list[Archive] = Field(description="In the order of the command line.")
     max_characters: int = Field(description="A text has no more characters.")
     max_tokens: int = Field(description="A text has no more words and punctuation marks.")
+    choices: ExampleChoices = Field(description="What examples can be asked for by.")
+
+
+class ExamplePrediction(BaseModel):
+    """What one archive, as it was trained, says of an example."""
+
+    name: str = Field(description="The archive.")
+    text: str = Field(description="Its answer.")
+    probability: Optional[float] = Field(description="How probable it holds that.")
+    is_right: Optional[bool] = Field(description="Whether that is the gold answer, if it is known.")
+    zero_fractions: dict[str, float] = Field(
+        description="By direction, the share of the attention weights that are exactly 0."
+    )
 
 
 class GivenExample(BaseModel):
@@ -176,13 +202,50 @@ class GivenExample(BaseModel):
     number: int = Field(description="Its place in the source, from 1.")
     inputs: dict[str, Any] = Field(description="By field.")
     gold: Optional[str] = Field(description="What would be right, if that is known.")
+    predictions: list[ExamplePrediction] = Field(
+        default=[],
+        description="One for each archive, in the order of the command line; none until, or unless, it is predicted.",
+    )
+
+
+class ExamplesQuery(BaseModel):
+    """Which of the examples, and in which order. What is empty does not matter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: int = Field(default=0, ge=0, description="The first, from 0, of those that are found.")
+    count: int = Field(default=8, ge=1, le=MAX_EXAMPLES, description="How many.")
+    item: Optional[int] = Field(
+        default=None, ge=1, description="A number; in the place of `start`, the page of `count` examples that has it."
+    )
+    search: str = Field(default="", description="A text that an input or an answer has, whatever its case.")
+    gold: str = Field(default="", description='The gold answer; "none" for examples without.')
+    predicted: str = Field(default="", description="An answer that a model gives.")
+    correctness: str = Field(default="", description='"correct" or "wrong": whether a model gives the gold answer.')
+    archive: str = Field(
+        default="",
+        description="The archive that `predicted`, `correctness` and `sort` are about; else any, and the mean of all.",
+    )
+    models: str = Field(default="", description='"disagree", or "A right, B wrong" of two archives.')
+    sort: str = Field(
+        default="",
+        description='An order, such as "least confident first"; else that of the source. See /api/archives.',
+    )
+    direction: str = Field(default="", description="Whose weights tell how sparse an example is; else the first.")
 
 
 class Examples(BaseModel):
     """A page of the examples that the server was started with."""
 
-    found: int = Field(description="How many there are in all, of those that have what was searched for.")
+    found: int = Field(description="How many there are in all, of those that were asked for.")
+    start: int = Field(description="The place of the page's first among them, from 0.")
     examples: list[GivenExample] = Field(description="Those of the page.")
+    total: int = Field(description="How many there are, whatever is asked for.")
+    predicted: int = Field(
+        description="Of how many the models have been asked so far. Others are in no filter by answers, and last in "
+        "any order."
+    )
+    answers: list[str] = Field(description="Which answers they gave, if they are few.")
 
 
 class Problem(BaseModel):

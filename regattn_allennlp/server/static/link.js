@@ -1,10 +1,15 @@
 // What is seen is what the link holds, nothing else: the fields' texts, the view, which of several texts, the sliders
-// that were moved, the words that were taken out. No DOM here.
+// that were moved, the words that were taken out, and which examples are listed. No DOM here.
+
+/** What examples are found by, as the page's controls and the link call it. */
+export const FILTERS = ["gold", "predicted", "correctness", "archive", "models", "word", "sort"];
 
 /** The state in which nothing is changed. `fields` has the fields' texts by name. */
 export function stateOf(served, fields) {
   const view = served.task.views[0].name;
-  return { fields, view, text: 0, values: {}, without: {}, influence: false, selfAttention: "", head: 0 };
+  const filters = Object.fromEntries(FILTERS.map((name) => [name, ""]));
+  const seen = { view, text: 0, values: {}, without: {}, influence: false, selfAttention: "", head: 0 };
+  return { fields, filters, item: null, ...seen }; // the page of examples that has the item of this number
 }
 
 export function linkOf(state) {
@@ -21,24 +26,27 @@ export function linkOf(state) {
   for (const [archive, ofArchive] of Object.entries(state.values)) {
     for (const [name, value] of Object.entries(ofArchive)) parameters.set(`${archive}.${name}`, value);
   }
+  for (const [name, value] of Object.entries(state.filters)) if (value) parameters.set(name, value);
+  if (state.item) parameters.set("item", state.item);
   return `#${parameters}`;
 }
 
 /**
- * The state that a link holds, and what of the link does not fit what is served. `fields` are the texts of a link that
- * has none.
+ * The state that a link holds, what of the link does not fit what is served, and whether it has texts. `fields` are the
+ * texts of a link that has none.
  */
 export function readLink(hash, served, fields) {
   const parameters = new URLSearchParams(hash.slice(1));
   const names = served.task.fields.map(({ name }) => name);
   // A link to one text is not filled up with the others of an example.
   const blank = Object.fromEntries(names.map((name) => [name, ""]));
-  const state = stateOf(served, names.some((name) => parameters.has(name)) ? blank : { ...fields });
+  const hasTexts = names.some((name) => parameters.has(name));
+  const state = stateOf(served, hasTexts ? blank : { ...fields });
   const passedOver = [];
   for (const [key, text] of parameters) {
     if (!readParameter(state, served, key, text)) passedOver.push(`${key}=${text}`);
   }
-  return { state, passedOver };
+  return { state, passedOver, hasTexts };
 }
 
 function readParameter(state, served, key, text) {
@@ -57,6 +65,14 @@ function readParameter(state, served, key, text) {
   } else if (key === "head") {
     if (!/^\d{1,3}$/.test(text)) return false;
     state.head = Number(text);
+  } else if (key === "item") {
+    if (!/^[1-9]\d{0,8}$/.test(text)) return false;
+    state.item = Number(text);
+  } else if (FILTERS.includes(key)) {
+    // Which answers the models give is told by the examples.
+    const choices = served.choices[key];
+    if (choices && !choices.includes(text)) return false;
+    state.filters[key] = text;
   } else if (key === "influence") {
     state.influence = text === "1";
     return state.influence;

@@ -2,7 +2,7 @@
 // the page. One request is under way at a time. While it is, changes wait; then the latest state goes, and no other.
 
 import { drawAnswer, drawHeads, drawInfluence, partOf, said } from "./answers.js";
-import { isChanged, linkOf, readLink, selfAttentionOf, setValue, stateOf, valueOf } from "./link.js";
+import { FILTERS, isChanged, linkOf, readLink, selfAttentionOf, setValue, stateOf, valueOf } from "./link.js";
 import { STEPS, lowestPosition, positionOf, rounded, trainedPosition, valueAt } from "./slider.js";
 
 // In rem: a card without its map, a column of a map as page.css has it, and the map's row words with the gap between
@@ -12,6 +12,17 @@ const COLUMN_WIDTH = 1.4;
 const WORDS_WIDTH = 6.2;
 
 const EXAMPLES_AT_A_TIME = 8;
+const MILLISECONDS_BETWEEN_LOOKS = 1000; // at how many examples are predicted
+
+// Of each filter, how to say that it does not matter.
+const WHATEVER = {
+  gold: "all",
+  predicted: "all",
+  correctness: "all",
+  archive: "any model",
+  models: "agree or not",
+  sort: "as in the file",
+};
 
 // Who types has not finished a sentence with each letter; who moves a slider wants to see the maps move.
 const MILLISECONDS_AFTER_TYPING = 150;
@@ -25,8 +36,10 @@ let cards = new Map(); // by archive: what of its card changes
 let state = null;
 let firstFields = {}; // what a link without texts shows
 let gold = null; // of the example that is shown
-let examplesStart = 0;
+let listed = null; // the page of examples, as the server tells it
+let lookTimer = null;
 
+let passedOver = []; // of the link
 let lastChanged = null; // the control; further changes of it are the same step of the browser's history
 let linkTimer = null;
 let typingTimer = null;
@@ -39,16 +52,43 @@ let trained = null; // { key, answer }: the same fields, nothing changed
 
 // --- The link ---
 
-function openLink() {
-  const { state: read, passedOver } = readLink(location.hash, served, firstFields);
-  state = read;
+async function openLink() {
+  const link = readLink(location.hash, served, firstFields);
+  state = link.state;
   gold = null;
   lastChanged = null;
+  passedOver = [];
+  passOver(link.passedOver);
+  showState();
+  // A link to an item has its texts from the server.
+  const waits = !link.hasTexts && state.item !== null;
+  if (!waits) askAbout();
+  try {
+    await showExamples();
+  } catch (error) {
+    showProblem(error, "");
+  }
+  if (state !== link.state || listed === null) return; // another link was opened since, or there is no server
+  const item = listed.examples.find(({ number }) => number === state.item);
+  if (state.item !== null && !item) {
+    passOver([`item=${state.item}`]);
+    state.item = null;
+  }
+  if (waits && item) {
+    state.fields = fieldsOf(item);
+    showState();
+  }
+  gold = (isShown(item) ? item : listed.examples.find(isShown))?.gold ?? null;
+  if (waits) askAbout();
+  else if (shown) showAnswer(); // with the gold answer
+  if (!isAsking && shown) byId("status").textContent = summary();
+}
+
+function passOver(parameters) {
+  passedOver.push(...parameters);
   byId("notice").textContent = passedOver.length
     ? `Of the link, this does not fit what is loaded here and was passed over: ${passedOver.join(", ")}`
     : "";
-  showState();
-  askAbout();
 }
 
 function writeLinkSoon(changed) {
@@ -196,6 +236,8 @@ function withArticle(title) {
 
 function showState() {
   for (const { name } of served.task.fields) byId(name).value = state.fields[name];
+  showFilters();
+  markShown();
   const view = document.querySelector(`#views [value="${CSS.escape(state.view)}"]`);
   if (view) view.checked = true;
   byId("influence").checked = state.influence;
@@ -443,6 +485,7 @@ function createField({ name, title, is_optional: isOptional, hint, options }) {
   input.addEventListener("input", () => {
     state.fields[name] = input.value;
     gold = null;
+    markShown();
     fieldsChanged(name);
   });
   return part;
@@ -526,34 +569,93 @@ function moveSlider(archive, parameter, position) {
 
 // --- Examples ---
 
-async function showExamples() {
-  const search = byId("search").value;
-  const query = new URLSearchParams({ start: examplesStart, count: EXAMPLES_AT_A_TIME, search });
-  const { found, examples } = await fetchJson(`api/examples?${query}`);
-  if (search !== byId("search").value) return null; // more was typed since
-  const isAll = !search && found <= EXAMPLES_AT_A_TIME;
-  byId("examples").hidden = isAll && found === 0;
-  byId("find").hidden = isAll;
-  byId("previous").disabled = examplesStart === 0;
-  byId("next").disabled = examplesStart + examples.length >= found;
+/** Lists the examples that the state asks for: the page with its item, or the one from `start`. */
+async function showExamples(start = 0) {
+  clearTimeout(lookTimer);
+  const asked = JSON.stringify([state.filters, state.item, state.view]);
+  const { word, ...filters } = state.filters;
+  const query = new URLSearchParams({ ...filters, search: word, direction: state.view, count: EXAMPLES_AT_A_TIME });
+  if (state.item) query.set("item", state.item);
+  else query.set("start", start);
+  const answer = await fetchJson(`api/examples?${query}`);
+  if (asked !== JSON.stringify([state.filters, state.item, state.view])) return; // more was chosen since
+  const { predicted, total, answers } = answer;
+  const wanted = state.filters.predicted;
+  if (wanted && predicted === total && !answers.includes(wanted)) {
+    state.filters.predicted = "";
+    passOver([`predicted=${wanted}`]);
+    showFilters();
+    await showExamples(start);
+    return;
+  }
+  if (JSON.stringify(answer) !== JSON.stringify(listed)) {
+    listed = answer;
+    keepFocus(byId("examples"), drawExamples);
+  }
+  if (predicted < total) {
+    const look = () => showExamples(listed.start).catch(() => {}); // the page tells of it where it was asked
+    lookTimer = setTimeout(look, MILLISECONDS_BETWEEN_LOOKS);
+  }
+}
+
+function drawExamples() {
+  const { found, start, examples, total, predicted, answers } = listed;
+  const isAll = total <= EXAMPLES_AT_A_TIME;
+  byId("examples").hidden = total === 0;
+  byId("find").hidden = isAll && !FILTERS.some((name) => state.filters[name]);
+  byId("previous").disabled = start === 0;
+  byId("next").disabled = start + examples.length >= found;
   byId("place").textContent = found
-    ? `${examplesStart + 1} to ${examplesStart + examples.length} of ${found}`
-    : "none has it";
+    ? `Items ${start + 1} to ${start + examples.length} of ${found}`
+    : "There is no such item.";
+  byId("progress").textContent = predicted < total ? `predicted: ${inWords(predicted)} of ${inWords(total)}` : "";
+  setOptions("predicted", answers);
   byId("offered").replaceChildren(...examples.map((example) => createExample(example, !isAll)));
-  return examples[0] ?? null;
+  markShown();
+}
+
+function inWords(number) {
+  return number.toLocaleString("en");
+}
+
+function setOptions(name, values) {
+  const field = byId(name);
+  const chosen = state.filters[name];
+  // What the link asks for may be answered yet.
+  const all = chosen && !values.includes(chosen) ? [...values, chosen] : values;
+  const before = [...field.options].slice(1).map((option) => option.value);
+  if (!field.length || JSON.stringify(before) !== JSON.stringify(all)) {
+    field.replaceChildren(new Option(WHATEVER[name], ""), ...all.map((value) => new Option(value)));
+  }
+  field.value = chosen;
+  field.parentElement.hidden = all.length === 0;
+}
+
+function showFilters() {
+  byId("word").value = state.filters.word;
+  for (const [name, values] of Object.entries(served.choices)) setOptions(name, values);
+  setOptions("predicted", listed?.answers ?? []);
 }
 
 function createExample(example, isNumbered) {
-  const button = createElement("button", { type: "button" });
+  const button = createElement("button", { type: "button", "data-number": example.number });
   if (isNumbered) button.append(createElement("small", {}, `${example.number} `));
   for (const text of Object.values(fieldsOf(example))) {
     if (text) button.append(createElement("span", { dir: "auto" }, text), " ");
   }
   if (example.gold !== null) {
-    button.append(createElement("small", { class: "gold", dir: "auto" }, `gold: ${example.gold}`));
+    button.append(createElement("small", { class: "gold", dir: "auto" }, `gold: ${example.gold}`), " ");
+  }
+  for (const { name, text, probability, is_right: isRight } of example.predictions) {
+    const saying = createElement("small", {}, `${name}: `);
+    saying.append(createElement("bdi", { class: isRight === false ? "wrong" : "" }, text));
+    if (probability !== null) saying.append(` ${formatProbability(probability)}`);
+    if (isRight === false) saying.append(", wrong");
+    button.append(saying, " ");
   }
   button.addEventListener("click", () => {
     state.fields = fieldsOf(example);
+    state.item = example.number;
     gold = example.gold;
     fieldsChanged(`example ${example.number}`);
     showState();
@@ -561,13 +663,44 @@ function createExample(example, isNumbered) {
   return button;
 }
 
+/** That of a long text is too low for decimals. */
+function formatProbability(probability) {
+  return probability < 0.005 ? probability.toExponential(0) : probability.toFixed(2);
+}
+
+/** Whether an example's texts are those in the fields. */
+function isShown(example) {
+  return example !== undefined && keyOf(fieldsOf(example)) === keyOf(state.fields);
+}
+
+function markShown() {
+  listed?.examples.forEach((example, index) => {
+    const button = byId("offered").children[index];
+    if (isShown(example)) button.setAttribute("aria-current", "true");
+    else button.removeAttribute("aria-current");
+  });
+}
+
 function fieldsOf({ inputs }) {
   return Object.fromEntries(served.task.fields.map(({ name }) => [name, String(inputs[name] ?? "")]));
 }
 
-function turnExamples(start) {
-  examplesStart = Math.max(0, start);
-  showExamples().catch((error) => showProblem(error, ""));
+/** Other examples than those that are listed: from this one of them on. */
+async function listExamples(start, changed) {
+  state.item = null;
+  byId("notice").textContent = "";
+  try {
+    await showExamples(start);
+    if (start) state.item = listed.examples[0]?.number ?? null;
+    writeLinkSoon(changed);
+  } catch (error) {
+    showProblem(error, "");
+  }
+}
+
+function turnExamples(step) {
+  const start = Math.max(0, listed.start + step * EXAMPLES_AT_A_TIME);
+  if (start !== listed.start && start < listed.found) listExamples(start, `page from ${start}`);
 }
 
 // --- Tools ---
@@ -617,7 +750,7 @@ async function start() {
   let example;
   try {
     served = await fetchJson("api/archives");
-    example = await showExamples();
+    ({ examples: [example] } = await fetchJson("api/examples?count=1"));
   } catch (error) {
     showProblem(error, "");
     return;
@@ -630,6 +763,7 @@ async function start() {
   byId("archives").replaceChildren(...served.archives.map(createCard));
   byId("views").addEventListener("change", (event) => {
     state.view = event.target.value;
+    showExamples(listed?.start).catch((error) => showProblem(error, "")); // an order by its weights is another
     writeLink(`direction: ${state.view}`);
     if (shown) showAnswer(); // the answer has all views
   });
@@ -657,14 +791,22 @@ async function start() {
   for (const button of document.querySelectorAll("[data-format]")) {
     button.addEventListener("click", () => savePicture(button.dataset.format));
   }
-  byId("search").addEventListener("input", () => turnExamples(0));
-  byId("previous").addEventListener("click", () => turnExamples(examplesStart - EXAMPLES_AT_A_TIME));
-  byId("next").addEventListener("click", () => turnExamples(examplesStart + EXAMPLES_AT_A_TIME));
+  byId("filters").addEventListener("input", ({ target }) => {
+    state.filters[target.id] = target.value;
+    listExamples(0, target.id);
+  });
+  byId("previous").addEventListener("click", () => turnExamples(-1));
+  byId("next").addEventListener("click", () => turnExamples(1));
+  document.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return; // these belong to the browser
+    if (event.target.closest("input, select, textarea, [role=toolbar], #archives")) return; // and these to the focus
+    if (event.key === "ArrowRight") turnExamples(1);
+    else if (event.key === "ArrowLeft") turnExamples(-1);
+  });
   byId("form").addEventListener("submit", (event) => event.preventDefault());
   window.addEventListener("popstate", openLink);
   window.addEventListener("resize", arrangeCards);
   openLink();
-  if (example && !location.hash) gold = example.gold;
 }
 
 start();
