@@ -138,7 +138,9 @@ class LoadedModels:
 
     def _instances(self, example: GivenExample) -> dict[str, Instance]:
         given = {field.name: example.inputs.get(field.name) for field in self.task.fields}
-        request = self.task.request(**{name: str(value) for name, value in given.items() if value is not None})
+        request = self.task.request.model_validate(
+            {name: str(value) for name, value in given.items() if value is not None}
+        )
         self.check(request)
         return {name: self._instance(name, request) for name in self._predictors}
 

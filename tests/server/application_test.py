@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import socket
+import time
 from http.client import HTTPResponse
 
 import httpx
@@ -14,6 +15,7 @@ from allennlp.predictors import Predictor
 from regattn_allennlp.server.schema import AttentionAnswer, Problem
 from regattn_allennlp.server.tasks import EntailmentTask
 from regattn_allennlp.visualization import attention_map
+from tests.server.conftest import ITEMS
 
 PREMISE = "A small dog is sleeping in the garden, and a cat is sitting on the table."
 HYPOTHESIS = "An animal is asleep outside."
@@ -128,6 +130,45 @@ def test_a_hundred_at_once_are_all_answered_each_with_its_own_regularization(cli
         assert response.status_code == 200
         assert {archive["name"]: archive for archive in response.json()["archives"]} == alone[gamma]
     assert ask(client) == trained
+
+
+def test_examples_have_what_the_predictors_say_of_them(client, archives):
+    told = client.get("/api/examples", params={"count": 100}).json()
+    while told["predicted"] < told["total"]:
+        time.sleep(0.1)
+        told = client.get("/api/examples", params={"count": 100}).json()
+    wrong = []
+    for name, path in archives.items():
+        predictor = Predictor.from_archive(load_archive(path), "entailment")
+        for example, item in zip(told["examples"], ITEMS, strict=True):
+            expected = predictor.predict_json(item)
+            (prediction,) = (one for one in example["predictions"] if one["name"] == name)
+            assert prediction["text"] == expected["label"]
+            assert prediction["probability"] == pytest.approx(max(expected["probabilities"].values()), abs=1e-5)
+            assert prediction["is_right"] == (expected["label"] == item["label"] if "label" in item else None)
+            for direction, fraction in prediction["zero_fractions"].items():
+                weights = [weight for row in expected[f"{direction}_attention"] for weight in row]
+                assert fraction == pytest.approx(weights.count(0) / len(weights))
+            if prediction["is_right"] is False:
+                wrong.append(example["number"])
+    asked = client.get("/api/examples", params={"correctness": "wrong"}).json()
+    assert [example["number"] for example in asked["examples"]] == sorted(set(wrong)) != []
+
+
+@pytest.mark.parametrize(
+    "query, message",
+    [
+        ("count=101", '"count": Input should be less than or equal to 100'),
+        ("sorted=x", '"sorted": Extra inputs are not permitted'),
+        (
+            "models=fusedmax+right",
+            'there is "disagree", "fusedmax right, entmax wrong", "entmax right, fusedmax wrong"',
+        ),
+    ],
+)
+def test_a_query_that_cannot_be_is_told_what_would_be_right(client, query, message):
+    response = client.get(f"/api/examples?{query}")
+    assert response.status_code == 422 and message in response.json()["error"]
 
 
 def body(**fields):

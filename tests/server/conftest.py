@@ -29,7 +29,8 @@ ITEMS = [
         "label": "entailment",
     },
     {"premise": "A woman is reading a book in the library.", "hypothesis": "She swims.", "label": "contradiction"},
-    *({"premise": f"{number} dogs run.", "hypothesis": "Some dogs run."} for number in range(8)),
+    *({"premise": f"{number} dogs run.", "hypothesis": "Some dogs run.", "label": "neutral"} for number in range(3)),
+    *({"premise": f"{number} dogs run.", "hypothesis": "Some dogs run."} for number in range(3, 8)),
 ]
 
 

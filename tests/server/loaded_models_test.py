@@ -11,6 +11,7 @@ import uvicorn
 from allennlp.models.archival import load_archive
 from allennlp.predictors import Predictor
 
+from regattn_allennlp.data.example import Example
 from regattn_allennlp.operators import CustomMax, Oscarmax, RegularizedMax, SquaredPNormMax
 from regattn_allennlp.predictors.archives import NamedPredictor
 from regattn_allennlp.server import LoadedModels, create_application, open_socket
@@ -122,6 +123,31 @@ def test_requests_whose_client_has_gone_are_not_predicted(models, serve, monkeyp
     aborted, results = asyncio.run(ask())
     assert aborted not in gate.entered and len(gate.entered) == 2
     assert sum(isinstance(result, httpx.Response) and result.status_code == 200 for result in results) == 2
+
+
+def test_examples_are_predicted_between_requests_and_what_cannot_be_is_left_out(predictor, serve, monkeypatch):
+    long = Example({"premise": "a " * 200, "hypothesis": "b"}, "neutral")
+    blank = Example({"premise": "a"}, "neutral")
+    examples = [long, blank, *[Example(PAIR, None)] * 40]
+    models = LoadedModels([NamedPredictor("fusedmax", predictor)], examples=examples)
+    predict_batch, sizes = predictor.predict_batch_instance, []
+
+    def slowly(instances):
+        sizes.append(len(instances))
+        time.sleep(0.05 * len(instances))
+        return predict_batch(instances)
+
+    monkeypatch.setattr(predictor, "predict_batch_instance", slowly)
+    address = serve(create_application(models, None))
+    times = []
+    with httpx.Client(base_url=address, timeout=30) as client:
+        while (told := client.get("/api/examples?count=50").json())["predicted"] < len(examples):
+            started = time.monotonic()
+            assert client.post("/api/attention", json=PAIR).status_code == 200
+            times.append(time.monotonic() - started)
+    assert len(times) > 5 and sorted(times)[len(times) // 2] < 1, "requests waited for the examples"
+    assert sum(sizes) == 40
+    assert [len(example["predictions"]) for example in told["examples"]] == [0, 0, *[1] * 40]
 
 
 def test_a_failure_leaves_the_model_as_it_was_trained(models, predictor, serve, monkeypatch):

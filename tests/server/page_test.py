@@ -277,7 +277,8 @@ def test_everything_is_reached_by_the_tab_key_and_seen_there(page, address):
         reached.append(focused)
     names = [re.sub(r"\s+", " ", name).strip() for name, _, _ in reached]
     wanted = [
-        "Premise", "Hypothesis", "with the text", "Next", "1 A brown dog is .*gold: entailment", *[r"\d .*"] * 7,
+        "Premise", "Hypothesis", "Gold answer.*", "Predicted answer.*", "Prediction.*", "of.*", "Models.*", "Word",
+        "Order.*", "Next", "1 A brown dog is .*gold: entailment", *[r"\d .*"] * 7,
         "hypothesis to premise", "move all models. together", "gradient . input", "Reset to trained values.*",
         "Copy link to this view", "SVG", "PNG", "A", "An",
         "gamma of fusedmax", "lam of fusedmax", "What gamma and lam do", ".*", "gamma of entmax", "alpha of entmax",
@@ -489,12 +490,62 @@ def test_the_users_items_are_offered_and_found(page, address):
     page.get_by_role("button", name="Next").click()
     expect(offered).to_have_count(2)
     expect(offered.first).to_contain_text("9 6 dogs run.")
-    page.get_by_label("with the text").fill("LIBRARY")
+    page.get_by_label("Word").fill("LIBRARY")
     expect(offered).to_have_count(1)
     offered.click()
     settle(page)
     assert fragment(page)["hypothesis"] == "She swims."
     expect(card(page, "entmax").get_by_text("contradiction gold")).to_be_visible()
+
+
+def test_items_are_filtered_ordered_and_turned_by_key_and_the_address_keeps_it(page, browser, address):
+    def listed(page):
+        return page.locator("#offered button").evaluate_all("all => all.map(({dataset}) => Number(dataset.number))")
+
+    def asked(**query):
+        return [one["number"] for one in httpx.get(f"{address}/api/examples", params=query).json()["examples"]]
+
+    page.goto(address)
+    settle(page)
+    page.get_by_label("Order").select_option("least confident first")
+    page.get_by_label("of", exact=True).select_option("entmax")
+    expect(page.locator("#place")).to_have_text("Items 1 to 8 of 10")
+    page.keyboard.press("ArrowRight")  # of the field that has the focus
+    expect(page.locator("#place")).to_have_text("Items 1 to 8 of 10")
+    page.get_by_label("of", exact=True).select_option("entmax")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#place")).to_have_text("Items 9 to 10 of 10")
+    query = {"sort": "least confident first", "archive": "entmax"}
+    assert listed(page) == asked(start=8, **query) != [9, 10]
+    settle(page)
+    assert fragment(page).items() >= {**query, "item": str(listed(page)[0])}.items()
+    page.locator("#offered button").last.click()
+    settle(page)
+
+    with browser.new_context() as context:
+        other = context.new_page()
+        other.goto(page.url)
+        settle(other)
+        expect(other.locator("#place")).to_have_text("Items 9 to 10 of 10")
+        assert listed(other) == listed(page) and other.get_by_label("Order").input_value() == query["sort"]
+        expect(other.locator("[aria-current]")).to_have_attribute("data-number", str(listed(page)[1]))
+        other.goto(f"{address}/#item=2")
+        other.reload()
+        settle(other)
+        assert other.get_by_label("Hypothesis", exact=True).input_value() == "She swims."
+        expect(other.locator("#status")).to_contain_text("gold: contradiction")
+        other.goto(f"{address}/#models=disagreed&predicted=perhaps&item=99&correctness=wrong")
+        other.reload()
+        expect(other.locator("#notice")).to_contain_text("models=disagreed, predicted=perhaps, item=99")
+        assert listed(other) == asked(correctness="wrong")
+        expect(other.locator("#offered button").first).to_contain_text(", wrong")
+
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#place")).to_have_text("Items 1 to 8 of 10")
+    page.go_back()
+    expect(page.locator("#place")).to_have_text("Items 9 to 10 of 10")
 
 
 def test_the_browser_was_opened_at_the_page(address, opened):
