@@ -239,7 +239,7 @@ def test_large_answers_are_compressed_for_those_who_take_it(client):
             assert response.headers.get("Content-Encoding", "identity") == encoding
             sizes[encoding] = sum(map(len, response.iter_raw()))
     assert sizes["gzip"] < sizes["identity"] / 3
-    assert "Content-Encoding" not in client.get("/api/archives").headers
+    assert "Content-Encoding" not in client.get("/api/examples?count=1").headers
 
 
 def test_limits_are_those_that_are_told(client):

@@ -278,7 +278,7 @@ def test_everything_is_reached_by_the_tab_key_and_seen_there(page, address):
     names = [re.sub(r"\s+", " ", name).strip() for name, _, _ in reached]
     wanted = [
         "Premise", "Hypothesis", "Gold answer.*", "Predicted answer.*", "Prediction.*", "of.*", "Models.*", "Word",
-        "Order.*", "Next", "1 A brown dog is .*gold: entailment", *[r"\d .*"] * 7,
+        "Order.*", "Next", "1 A brown dog is .*gold: entailment fusedmax: .*", *[r"\d .*"] * 7,
         "hypothesis to premise", "move all models. together", "gradient . input", "Reset to trained values.*",
         "Copy link to this view", "SVG", "PNG", "A", "An",
         "gamma of fusedmax", "lam of fusedmax", "What gamma and lam do", ".*", "gamma of entmax", "alpha of entmax",
@@ -508,11 +508,11 @@ def test_items_are_filtered_ordered_and_turned_by_key_and_the_address_keeps_it(p
     page.goto(address)
     settle(page)
     page.get_by_label("Order").select_option("least confident first")
-    page.get_by_label("of", exact=True).select_option("entmax")
+    page.get_by_role("combobox", name="of", exact=True).select_option("entmax")
     expect(page.locator("#place")).to_have_text("Items 1 to 8 of 10")
     page.keyboard.press("ArrowRight")  # of the field that has the focus
     expect(page.locator("#place")).to_have_text("Items 1 to 8 of 10")
-    page.get_by_label("of", exact=True).select_option("entmax")
+    page.get_by_role("combobox", name="of", exact=True).select_option("entmax")
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("ArrowRight")
     expect(page.locator("#place")).to_have_text("Items 9 to 10 of 10")
