@@ -45,6 +45,7 @@ class GivenExamples:
             [_folded(str(text)) for text in (*one.inputs.values(), one.gold or "") if isinstance(text, str | int)]
             for one in self._examples
         ]
+        self._has_gold = any(one.gold is not None for one in self._examples)
         self._golds = {NO_GOLD if one.gold is None else one.gold for one in self._examples}
         self._answers: set[str] = set()
         self.num_predicted = 0
@@ -66,12 +67,11 @@ class GivenExamples:
             self.num_predicted += 1
 
     def choices(self) -> ExampleChoices:
-        has_gold = any(one.gold is not None for one in self._examples)
         return ExampleChoices(
-            gold=_few(self._golds) if has_gold else [],
-            correctness=["correct", "wrong"] if has_gold else [],
+            gold=_few(self._golds) if self._has_gold else [],
+            correctness=["correct", "wrong"] if self._has_gold else [],
             archive=list(self._archives) if len(self._archives) > 1 else [],
-            models=[name for name in self._tests if has_gold or name == DISAGREE],
+            models=[name for name in self._tests if self._has_gold or name == DISAGREE],
             sort=[name for name in ORDERS if len(self._archives) > 1 or name != MOST_DISAGREEMENT],
         )
 

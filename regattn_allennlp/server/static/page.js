@@ -37,6 +37,7 @@ let state = null;
 let firstFields = {}; // what a link without texts shows
 let gold = null; // of the example that is shown
 let listed = null; // the page of examples, as the server tells it
+let numAsked = 0; // pages of examples, so far
 let lookTimer = null;
 
 let passedOver = []; // of the link
@@ -80,8 +81,9 @@ async function openLink() {
   }
   gold = (isShown(item) ? item : listed.examples.find(isShown))?.gold ?? null;
   if (waits) askAbout();
-  else if (shown) showAnswer(); // with the gold answer
-  if (!isAsking && shown) byId("status").textContent = summary();
+  if (shown === null || keyOf(shown.state.fields) !== keyOf(state.fields)) return;
+  showAnswer(); // with the gold answer
+  if (!isAsking) byId("status").textContent = summary();
 }
 
 function passOver(parameters) {
@@ -569,24 +571,26 @@ function moveSlider(archive, parameter, position) {
 
 // --- Examples ---
 
-/** Lists the examples that the state asks for: the page with its item, or the one from `start`. */
+/**
+ * Lists the examples that the state asks for: the page with its item, or the one from `start`. Returns whether it is
+ * listed: not if another was asked for meanwhile.
+ */
 async function showExamples(start = 0) {
   clearTimeout(lookTimer);
-  const asked = JSON.stringify([state.filters, state.item, state.view]);
+  const asked = ++numAsked;
   const { word, ...filters } = state.filters;
   const query = new URLSearchParams({ ...filters, search: word, direction: state.view, count: EXAMPLES_AT_A_TIME });
   if (state.item) query.set("item", state.item);
   else query.set("start", start);
   const answer = await fetchJson(`api/examples?${query}`);
-  if (asked !== JSON.stringify([state.filters, state.item, state.view])) return; // more was chosen since
+  if (asked !== numAsked) return false;
   const { predicted, total, answers } = answer;
   const wanted = state.filters.predicted;
   if (wanted && predicted === total && !answers.includes(wanted)) {
     state.filters.predicted = "";
     passOver([`predicted=${wanted}`]);
     showFilters();
-    await showExamples(start);
-    return;
+    return showExamples(start);
   }
   if (JSON.stringify(answer) !== JSON.stringify(listed)) {
     listed = answer;
@@ -596,6 +600,7 @@ async function showExamples(start = 0) {
     const look = () => showExamples(listed.start).catch(() => {}); // the page tells of it where it was asked
     lookTimer = setTimeout(look, MILLISECONDS_BETWEEN_LOOKS);
   }
+  return true;
 }
 
 function drawExamples() {
@@ -608,13 +613,13 @@ function drawExamples() {
   byId("place").textContent = found
     ? `Items ${start + 1} to ${start + examples.length} of ${found}`
     : "There is no such item.";
-  byId("progress").textContent = predicted < total ? `predicted: ${inWords(predicted)} of ${inWords(total)}` : "";
+  byId("progress").textContent = predicted < total ? `predicted: ${withCommas(predicted)} of ${withCommas(total)}` : "";
   setOptions("predicted", answers);
   byId("offered").replaceChildren(...examples.map((example) => createExample(example, !isAll)));
   markShown();
 }
 
-function inWords(number) {
+function withCommas(number) {
   return number.toLocaleString("en");
 }
 
@@ -690,7 +695,7 @@ async function listExamples(start, changed) {
   state.item = null;
   byId("notice").textContent = "";
   try {
-    await showExamples(start);
+    if (!(await showExamples(start))) return;
     if (start) state.item = listed.examples[0]?.number ?? null;
     writeLinkSoon(changed);
   } catch (error) {
