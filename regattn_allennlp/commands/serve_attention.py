@@ -37,7 +37,8 @@ serves two models at http://127.0.0.1:8000/ and opens it in a browser; Ctrl-C st
   sequence to sequence         a source, and a target if wanted
   questions about images       a question and an image, and an answer if wanted
 
-Items of one's own to choose from on the page, with their gold answers:
+Items of one's own, with their gold answers, to find those on which models
+disagree or are wrong, the least confident, the sparsest, a word:
 
   allennlp serve-attention output/softmax --input validation.jsonl
 
