@@ -111,8 +111,14 @@ def test_models_of_several_tasks_do_not_stand_side_by_side(allennlp, archive, pr
         allennlp("show-attention", archive, pronouncing, *pair, "--out", tmp_path / "a.html")
     with pytest.raises(ConfigurationError, match=message):
         allennlp("compare-attention", archive, pronouncing, "-s", tmp_path / "out", *INCLUDE)
-    with pytest.raises(ConfigurationError, match='task "sequence_pairs", but the page takes a premise'):
-        allennlp("serve-attention", pronouncing, "--port", 0)
+    with pytest.raises(ConfigurationError, match=message):
+        allennlp("serve-attention", archive, pronouncing, "--port", 0)
+
+
+def test_what_the_page_does_not_take_is_named(allennlp, tmp_path):
+    (tmp_path / "config.json").write_text('{"model": {"type": "graph_node_classifier"}}')
+    with pytest.raises(ConfigurationError, match='task "graphs"; the page takes those for entailment, sequence_pairs'):
+        allennlp("serve-attention", tmp_path, "--port", 0)
 
 
 def test_a_model_without_attention_is_named(allennlp, archive, tmp_path):

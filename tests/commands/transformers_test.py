@@ -71,8 +71,8 @@ def test_a_transformer_is_fine_tuned_evaluated_and_predicts(allennlp, tmp_path, 
     shown = json.loads(data)
     assert shown["archives"] == ["run, layer 1, head 0", "run, layer 1, head 1"]
     for head, one in enumerate(shown["examples"][0]["predictions"]):
-        assert one["map"]["rows"] == one["map"]["columns"] == pieces
-        np.testing.assert_allclose(one["map"]["weights"], layers[1]["weights"][head], rtol=1e-3)
+        assert one["maps"][0]["rows"] == one["maps"][0]["columns"] == pieces
+        np.testing.assert_allclose(one["maps"][0]["weights"], layers[1]["weights"][head], rtol=1e-3)
         np.testing.assert_allclose(np.sum(layers[1]["weights"][head], axis=1), 1, atol=1e-5)
     allennlp("show-attention", run, *sentences, "--out", picture, *wanted[:2])  # the mean of the last layer
     assert f">run, layer {len(layers) - 1}, mean of heads<" in picture.read_text()

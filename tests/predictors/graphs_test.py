@@ -98,7 +98,7 @@ def test_the_neighbors_are_shown_by_layer_and_head(allennlp, archive, predictor,
     shown = json.loads(data)
     assert shown["archives"] == ["sparsemax, layer 0, head 0"]
     weights = np.array(prediction["self_attention"]["node_to_neighbors"][0]["weights"][0])
-    np.testing.assert_allclose(shown["examples"][0]["predictions"][0]["map"]["weights"], weights, rtol=1e-3)
+    np.testing.assert_allclose(shown["examples"][0]["predictions"][0]["maps"][0]["weights"], weights, rtol=1e-3)
 
 
 def test_the_answer_and_the_map(predictor):
