@@ -28,7 +28,7 @@ from regattn_allennlp.predictors.archives import (
 )
 from regattn_allennlp.predictors.attention_predictor import AttentionPredictor
 from regattn_allennlp.visualization.attention_figure import attention_figure
-from regattn_allennlp.visualization.attention_page import attention_page
+from regattn_allennlp.visualization.attention_page import attention_page, page_example
 from regattn_allennlp.whole_file import naming
 
 DOTS_PER_INCH = 150
@@ -283,18 +283,14 @@ def _predict(
                 predictor.predict_batch_json([dict(example.inputs) for example in batch]) for predictor in predictors
             ]
             for example, *predictions in zip(batch, *of_archives, strict=True):
-                yield {
-                    # What is no text, such as the numbers of an image's regions, is nothing to read.
-                    "inputs": {key: value for key, value in example.inputs.items() if isinstance(value, str | int)},
-                    "gold": example.gold,
-                    "predictions": [
-                        {
-                            **predictors[view.archive].answer(predictions[view.archive])._asdict(),
-                            "maps": [draw(predictions[view.archive]) for draw in view.draws],
-                        }
-                        for view in views
-                    ],
-                }
+                shown = [
+                    {
+                        **predictors[view.archive].answer(predictions[view.archive])._asdict(),
+                        "maps": [draw(predictions[view.archive]) for draw in view.draws],
+                    }
+                    for view in views
+                ]
+                yield page_example(example.inputs, example.gold, shown)
                 progress.update()
 
 

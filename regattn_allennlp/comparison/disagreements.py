@@ -5,24 +5,23 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.util import lazy_groups_of
+from allennlp.common.util import JsonDict
 
 from regattn_allennlp.comparison.check import quiet
 from regattn_allennlp.comparison.report import Run, VariantResults
 from regattn_allennlp.comparison.trial_files import write_atomically
 from regattn_allennlp.data.example import Example
 from regattn_allennlp.predictors.archives import load_predictors, read_examples
-from regattn_allennlp.visualization.attention_page import attention_page
+from regattn_allennlp.visualization.attention_page import attention_page, page_example, page_predictions
 
 PAGE_NAME = "attention.html"
 # Of the page: what it was made of.
 KEY_NAME = ".attention_page"
 MOST_ITEMS = 200
-BATCH_SIZE = 32
 
 
 def write_disagreements(folder: Path, test_data: str, results: Sequence[VariantResults]) -> Optional[str]:
@@ -57,12 +56,8 @@ def write_disagreements(folder: Path, test_data: str, results: Sequence[VariantR
     page = attention_page(
         [result.variant.name for result in shown],
         [
-            {
-                "inputs": {name: value for name, value in example.inputs.items() if isinstance(value, str | int)},
-                "gold": example.gold,
-                "predictions": list(of_example),
-            }
-            for example, of_example in zip(chosen, zip(*predictions, strict=True), strict=True)
+            page_example(example.inputs, example.gold, of_example)
+            for example, *of_example in zip(chosen, *predictions, strict=True)
         ],
     )
     write_atomically(folder / PAGE_NAME, page)
@@ -94,12 +89,8 @@ def _examples(archive: str, test_data: str, num_items: int) -> list[Example]:
     return examples
 
 
-def _predictions(archive: str, examples: Sequence[Example]) -> list[dict[str, Any]]:
+def _predictions(archive: str, examples: Sequence[Example]) -> list[JsonDict]:
     """What `attention_page` takes of one model."""
     predictor = load_predictors([archive])[0].predictor
-    direction = predictor._model.attention_directions[0]
-    return [
-        {**predictor.answer(prediction)._asdict(), "map": predictor.attention_map(prediction, direction)}
-        for batch in lazy_groups_of(examples, BATCH_SIZE)
-        for prediction in predictor.predict_batch_json([dict(example.inputs) for example in batch])
-    ]
+    directions = predictor._model.attention_directions[:1]
+    return page_predictions(predictor, [dict(example.inputs) for example in examples], directions)

@@ -1,21 +1,49 @@
 """Heat maps of attention as one HTML file, to point at, to page through and to filter; it needs no network."""
 
+from __future__ import annotations
+
 import base64
 import json
 import mimetypes
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.util import JsonDict
+from allennlp.common.util import JsonDict, lazy_groups_of
+
+if TYPE_CHECKING:  # predictors know this package, not the other way round
+    from regattn_allennlp.predictors.attention_predictor import AttentionPredictor
 
 FOLDER = Path(__file__).parent
 # What attention_page.html has a place for, besides its data.
 PARTS = ("heat_map.css", "heat_map.js", "items.js")
 # A weight's digits in the file. Significant ones: what is not 0 does not become 0.
 WEIGHT_DIGITS = 4
+
+BATCH_SIZE = 32
+
+
+def page_example(inputs: Mapping[str, Any], gold: Optional[str], predictions: Sequence[JsonDict]) -> JsonDict:
+    """One of the examples of `attention_page`."""
+    # What is no text, such as the numbers of an image's regions, is nothing to read.
+    readable = {key: value for key, value in inputs.items() if isinstance(value, str | int)}
+    return {"inputs": readable, "gold": gold, "predictions": list(predictions)}
+
+
+def page_predictions(
+    predictor: AttentionPredictor, items: Sequence[JsonDict], directions: Sequence[str]
+) -> list[JsonDict]:
+    """Of each item, which is what `predict_json` takes, one of the "predictions" of `attention_page`."""
+    return [
+        {
+            **predictor.answer(prediction)._asdict(),
+            "maps": [predictor.attention_map(prediction, direction) for direction in directions],
+        }
+        for batch in lazy_groups_of(items, BATCH_SIZE)
+        for prediction in predictor.predict_batch_json(batch)
+    ]
 
 
 def attention_page(archives: Sequence[str], examples: Sequence[JsonDict]) -> str:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.util import JsonDict, lazy_groups_of
+from allennlp.common.util import JsonDict
 
-from regattn_allennlp.visualization.attention_page import attention_page
+from regattn_allennlp.visualization.attention_page import attention_page, page_example, page_predictions
 
 if TYPE_CHECKING:  # predictors know this package, not the other way round
     from regattn_allennlp.predictors.attention_predictor import AttentionPredictor
 
-BATCH_SIZE = 32
 # Until the page is loaded, which then takes as much as it needs; in pixels.
 HEIGHT = 480
 
@@ -84,25 +83,10 @@ def attention_html(
                 "`Predictor.from_path` returns for a model of this package."
             )
     of_models = [
-        [
-            {
-                **predictor.answer(prediction)._asdict(),
-                "maps": [
-                    predictor.attention_map(prediction, direction)
-                    for direction in predictor._model.attention_directions
-                ],
-            }
-            for batch in lazy_groups_of(items, BATCH_SIZE)
-            for prediction in predictor.predict_batch_json(batch)
-        ]
-        for predictor in by_name.values()
+        page_predictions(predictor, items, predictor._model.attention_directions) for predictor in by_name.values()
     ]
     examples = [
-        {
-            "inputs": {key: value for key, value in item.items() if isinstance(value, str | int)},
-            "gold": gold,
-            "predictions": list(predictions),
-        }
+        page_example(item, gold, predictions)
         for item, gold, *predictions in zip(items, golds, *of_models, strict=True)
     ]
     description = f"attention of {', '.join(by_name)}; items: {len(items)}"
