@@ -38,6 +38,7 @@ let firstFields = {}; // what a link without texts shows
 let gold = null; // of the example that is shown
 let listed = null; // the page of examples, as the server tells it
 let numAsked = 0; // pages of examples, so far
+let startAsked = null; // of the page of examples that is under way
 let lookTimer = null;
 
 let passedOver = []; // of the link
@@ -582,7 +583,13 @@ async function showExamples(start = 0) {
   const query = new URLSearchParams({ ...filters, search: word, direction: state.view, count: EXAMPLES_AT_A_TIME });
   if (state.item) query.set("item", state.item);
   else query.set("start", start);
-  const answer = await fetchJson(`api/examples?${query}`);
+  startAsked = state.item ? null : start;
+  let answer;
+  try {
+    answer = await fetchJson(`api/examples?${query}`);
+  } finally {
+    if (asked === numAsked) startAsked = null;
+  }
   if (asked !== numAsked) return false;
   const { predicted, total, answers } = answer;
   const wanted = state.filters.predicted;
@@ -704,8 +711,9 @@ async function listExamples(start, changed) {
 }
 
 function turnExamples(step) {
-  const start = Math.max(0, listed.start + step * EXAMPLES_AT_A_TIME);
-  if (start !== listed.start && start < listed.found) listExamples(start, `page from ${start}`);
+  const before = startAsked ?? listed.start;
+  const start = Math.max(0, before + step * EXAMPLES_AT_A_TIME);
+  if (start !== before && start < listed.found) listExamples(start, `page from ${start}`);
 }
 
 // --- Tools ---
