@@ -23,6 +23,7 @@ from regattn_allennlp.compatibility import (  # noqa: F401
     mistakes,
     mixed_precision,
     nltk_files,
+    other_commands,
     plugins,
     predict_command,
     pretrained_transformers,

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from regattn_allennlp.compatibility.mistakes import told
+
 # The readers write to the cache.
 from tests.data.conftest import caches_in_a_temporary_folder  # noqa: F401
 
@@ -46,3 +48,15 @@ def classifier(allennlp, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("classifier")
     allennlp("train", classifier_config(folder), "-s", folder / "model")
     return folder / "model" / "model.tar.gz"
+
+
+@pytest.fixture
+def line(allennlp):
+    """Of a command with a mistake, in this process: the line that tells of it, `None` where a traceback is shown."""
+
+    def line_of(*arguments: object) -> str | None:
+        with pytest.raises(Exception) as raised:
+            allennlp(*map(str, arguments))
+        return told(raised.value)
+
+    return line_of

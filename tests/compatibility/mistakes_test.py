@@ -31,18 +31,6 @@ def train(config: object, folder: object, **variables: str) -> tuple[int, list[s
     return run("-m", "allennlp", "train", config, "-s", folder / "run", **variables)
 
 
-@pytest.fixture
-def line(allennlp):
-    """Of a command with a mistake, in this process: the line that tells of it, `None` where a traceback is shown."""
-
-    def line_of(*arguments: object) -> str | None:
-        with pytest.raises(Exception) as raised:
-            allennlp(*map(str, arguments))
-        return told(raised.value)
-
-    return line_of
-
-
 def test_a_mistake_is_told_in_a_line(tmp_path):
     config = classifier_config(tmp_path, trainer={"num_epochs": 1, "optimizer": {"type": "adam", "lr": -1}})
     status, lines = train(config, tmp_path)
