@@ -92,5 +92,5 @@ def _examples(archive: str, test_data: str, num_items: int) -> list[Example]:
 def _predictions(archive: str, examples: Sequence[Example]) -> list[JsonDict]:
     """What `attention_page` takes of one model."""
     predictor = load_predictors([archive])[0].predictor
-    directions = predictor._model.attention_directions[:1]
-    return page_predictions(predictor, [dict(example.inputs) for example in examples], directions)
+    inputs = [dict(example.inputs) for example in examples]
+    return page_predictions(predictor, inputs, predictor._model.attention_directions)

@@ -84,6 +84,10 @@ def test_the_page_begins_with_the_items_on_which_the_variants_differ_most(compar
     labels = sorted(outcomes[0]["item_probabilities"])
     predicted = [labels[label] for label in first[:, np.argsort(-distances, kind="stable")].argmax(axis=0)]
     assert [example["predictions"][0]["text"] for example in shown["examples"]] == predicted
+    directions = [
+        [one["direction"] for one in of["maps"]] for example in shown["examples"] for of in example["predictions"]
+    ]
+    assert directions == [["hypothesis_to_premise", "premise_to_hypothesis"]] * (2 * len(most))
 
 
 def test_the_numbers_are_those_of_allennlp_evaluate(allennlp, compared, tmp_path):
