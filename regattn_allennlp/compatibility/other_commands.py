@@ -65,9 +65,12 @@ def check_learning_rates(find_learning_rate: Any) -> None:
     def find_learning_rate_model(*args: Any, **options: Any) -> None:
         bound = signature.bind(*args, **options)
         bound.apply_defaults()
-        start, end, num_batches = (bound.arguments[name] for name in ("start_lr", "end_lr", "num_batches"))
-        if not (math.isfinite(start) and start > 0):
-            raise ConfigurationError(f"--start-lr must be a finite number, above 0, but is {start}")
+        names = ("start_lr", "end_lr", "num_batches", "linear_steps")
+        start, end, num_batches, is_linear = (bound.arguments[name] for name in names)
+        if not (math.isfinite(start) and (start > 0 or (is_linear and start == 0))):
+            raise ConfigurationError(
+                f"--start-lr must be a finite number, above 0 (with --linear also 0), but is {start}"
+            )
         if not (math.isfinite(end) and end > start):
             raise ConfigurationError(f"--end-lr must be a finite number, above --start-lr ({start}), but is {end}")
         if num_batches <= 10:

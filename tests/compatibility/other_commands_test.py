@@ -36,8 +36,9 @@ def test_runs_without_readable_metrics_are_told(line, tmp_path):
 @pytest.mark.parametrize(
     "given, message",
     [
-        (("--start-lr", -1), "--start-lr must be a finite number, above 0, but is -1.0"),
-        (("--start-lr", "nan"), "--start-lr must be a finite number, above 0, but is nan"),
+        (("--start-lr", -1), "--start-lr must be a finite number, above 0 (with --linear also 0), but is -1.0"),
+        (("--start-lr", 0), "--start-lr must be a finite number, above 0 (with --linear also 0), but is 0.0"),
+        (("--start-lr", "nan"), "--start-lr must be a finite number, above 0 (with --linear also 0), but is nan"),
         (("--end-lr", "inf"), "--end-lr must be a finite number, above --start-lr (1e-05), but is inf"),
         (("--start-lr", 1, "--end-lr", 0.5), "--end-lr must be a finite number, above --start-lr (1.0), but is 0.5"),
         (("--num-batches", 5), "--num-batches must be above 10, but is 5"),
@@ -48,6 +49,7 @@ def test_impossible_learning_rates_are_told(line, tmp_path, given, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_learning_rates_are_gone_through(allennlp, tmp_path):
-    allennlp("find-lr", classifier_config(tmp_path), "-s", tmp_path / "run", "--num-batches", 12)
+@pytest.mark.parametrize("given", [(), ("--linear", "--start-lr", 0)])
+def test_learning_rates_are_gone_through(allennlp, tmp_path, given):
+    allennlp("find-lr", classifier_config(tmp_path), "-s", tmp_path / "run", "--num-batches", 12, *given)
     assert (tmp_path / "run" / "lr-losses.png").stat().st_size > 0
