@@ -15,7 +15,6 @@ from queue import SimpleQueue
 from typing import Any, Optional
 
 import torch
-from allennlp.common.checks import ConfigurationError
 
 from regattn_allennlp.comparison.trial_files import (
     FAILURE_NAME,
@@ -123,6 +122,8 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def _run_on_ray(folders: Sequence[Path], address: str) -> Iterator[Path]:
+    from allennlp.common.checks import ConfigurationError  # not above: Ray's processes import this module for a trial
+
     with _ray_cluster(address) as ray:
         # What becomes of a trial whose machine dies is decided below, not by Ray: that would try again for ever what
         # needs more memory than there is.
@@ -173,6 +174,8 @@ def _run_trial_on_ray(folder: str, working_directory: str) -> str:
 
 @contextmanager
 def _ray_cluster(address: str) -> Iterator[Any]:
+    from allennlp.common.checks import ConfigurationError
+
     # Ray would otherwise build the environment of `uv run` anew for its processes.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
