@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, NamedTuple, Optional, get_args
+from typing import Any, Literal, NamedTuple, Optional, Union
 
 import torch
 from allennlp.common import Lazy
@@ -19,8 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from regattn_allennlp.data.tokenizers.join_tokens import TokenUnit, join_tokens
 from regattn_allennlp.models.attention_model import AttentionModel
 from regattn_allennlp.modules.attention import learned_regularization
-from regattn_allennlp.modules.attentional_decoder import AttentionalDecoder, Decoded, Memory
+from regattn_allennlp.modules.attentional_decoder import AttentionalDecoder, Decoded, Fed, FirstState, Memory
 from regattn_allennlp.modules.latent_alignment import AlignmentQueries, LatentAlignment, SoftAlignment
+from regattn_allennlp.modules.require_one_of import require_one_of
 from regattn_allennlp.training.metrics import AttentionStatistics, TokenPerplexity
 from regattn_allennlp.training.metrics.text_metrics import TextMetric
 
@@ -28,6 +29,11 @@ from regattn_allennlp.training.metrics.text_metrics import TextMetric
 # want those of each target token with each source token: what is more is computed in pieces, once more for the
 # gradient, so that memory does not grow with it.
 MAX_LOGITS = 2**26
+
+LossNormalization = Literal["tokens", "sentences"]
+
+# In the state of a beam search, with end normalization: of shape (group_size,), in tokens.
+SOURCE_LENGTH, TARGET_LENGTH = "source_length", "target_length"
 
 
 class TargetScores(NamedTuple):
@@ -73,8 +79,12 @@ class AttentionalSeq2Seq(AttentionModel):
     decoder_hidden_dim : `int`
         Also the dimension of the attentional vectors, if `tied_embeddings` is false.
     num_decoder_layers : `int`, optional (default = `1`)
-    input_feeding : `bool`, optional (default = `True`)
-        Give each step the attentional vector of the one before (Luong et al. 2015, section 3.3).
+    input_feeding : `Union[bool, str]`, optional (default = `True`)
+        What each step is given of the one before: "attentional_vector", which `True` is short for (Luong et al. 2015,
+        section 3.3); "context", what it expected to attend to (Bahdanau et al. 2015; Deng et al. 2018); or, if
+        `False`, nothing.
+    first_state : `str`, optional (default = `"mean"`)
+        Of the decoder: made from the "mean" of what the encoder says, or "zeros".
     tied_embeddings : `bool`, optional (default = `False`)
         One matrix embeds the target's tokens and scores them (Press & Wolf 2017). Then the attentional vectors are of
         dimension `target_embedding_dim`, whatever `decoder_hidden_dim` is.
@@ -84,10 +94,17 @@ class AttentionalSeq2Seq(AttentionModel):
         In training, the share of each target token's probability that is spread evenly over the vocabulary (Szegedy
         et al. 2016). Of the "soft" alignment alone: a smoothed target is no outcome whose likelihood could be
         marginalized.
+    loss_normalization : `str`, optional (default = `"tokens"`)
+        The loss is the mean over "tokens", or the mean over "sentences" of their tokens' sums. The latter is as many
+        times larger as a sentence has tokens: with gradients clipped to a norm, its steps are longer.
     latent_alignment : `LatentAlignment`, optional (default = "soft")
     beam_search : `BeamSearch`, optional (default = a beam of 5, at most 100 tokens with the end)
         AllenNLP's. A length penalty is its `"final_sequence_scorer": {"type": "length-normalized-sequence-log-prob",
-        "length_penalty": 1.0}`; the predictions are then in the order of these scores.
+        "length_penalty": 1.0}`, or "gnmt-length-penalty"; the predictions are then in the order of these scores.
+    end_normalization : `float`, optional (default = `0.0`)
+        In the beam search, this times the source's length divided by one more than the number of the target's tokens,
+        the end symbol included, is taken from the end symbol's log-probability: short targets end less easily. It
+        changes what is found, not the log-probabilities that are reported. OpenNMT has it as eos_norm.
     num_best : `int`, optional (default = `1`)
         How many predictions there are for a source: the first of the beam.
     text_metrics : `List[TextMetric]`, optional
@@ -120,12 +137,15 @@ class AttentionalSeq2Seq(AttentionModel):
         target_embedding_dim: int,
         decoder_hidden_dim: int,
         num_decoder_layers: int = 1,
-        input_feeding: bool = True,
+        input_feeding: Union[bool, str] = True,
+        first_state: str = "mean",
         tied_embeddings: bool = False,
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
+        loss_normalization: str = "tokens",
         latent_alignment: Optional[Lazy[LatentAlignment]] = None,
         beam_search: Optional[Lazy[BeamSearch]] = None,
+        end_normalization: float = 0.0,
         num_best: int = 1,
         text_metrics: Optional[list[TextMetric]] = None,
         target_units: str = "words",
@@ -155,8 +175,9 @@ class AttentionalSeq2Seq(AttentionModel):
             memory_dim=encoder.get_output_dim(),
             attentional_dim=target_embedding_dim if tied_embeddings else decoder_hidden_dim,
             num_layers=num_decoder_layers,
-            input_feeding=input_feeding,
+            input_feeding=_fed(input_feeding),
             dropout=dropout,
+            first_state=require_one_of(FirstState, first_state, "first_state"),
         )
         self._output_layer = torch.nn.Linear(self._decoder.attentional_dim, num_tokens)
         if tied_embeddings:
@@ -167,7 +188,9 @@ class AttentionalSeq2Seq(AttentionModel):
             memory_dim=encoder.get_output_dim(),
             query_dim=decoder_hidden_dim,
             target_dim=target_embedding_dim,
+            source_dim=encoder.get_input_dim(),
         )
+        self._decoder.fed_top_k = self._latent_alignment.marginal_top_k
         if not 0 <= label_smoothing < 1:
             raise ConfigurationError(f"label_smoothing must be at least 0 and below 1, but is {label_smoothing}")
         if label_smoothing and not isinstance(self._latent_alignment, SoftAlignment):
@@ -176,6 +199,8 @@ class AttentionalSeq2Seq(AttentionModel):
                 f"{type(self._latent_alignment).__name__}: a smoothed target has no likelihood to be marginalized."
             )
         self._label_smoothing = label_smoothing
+        self._loss_normalization = require_one_of(LossNormalization, loss_normalization, "loss_normalization")
+        self._end_normalization = end_normalization
         self._beam_search = (beam_search or Lazy(BeamSearch, beam_size=5, max_steps=100)).construct(
             end_index=self._end_index, vocab=vocab
         )
@@ -189,9 +214,7 @@ class AttentionalSeq2Seq(AttentionModel):
                 f'vocabulary\'s namespace "{target_namespace}", {num_tokens}.'
             )
         self.num_best = num_best
-        if target_units not in get_args(TokenUnit):
-            raise ConfigurationError(f'"target_units" must be one of {get_args(TokenUnit)}, but is "{target_units}"')
-        self._target_units: TokenUnit = target_units  # type: ignore[assignment]
+        self._target_units = require_one_of(TokenUnit, target_units, "target_units")
         self._target_namespace = target_namespace
         self._text_metrics = text_metrics or []
         self._perplexity = TokenPerplexity()
@@ -236,8 +259,8 @@ class AttentionalSeq2Seq(AttentionModel):
         If a target is given:
 
         loss : scalar
-            In nats per token, the end symbol being one and the start symbol none: in training what the latent
-            alignment, or the smoothed cross-entropy, makes of it; in evaluation -log p of the tokens.
+            In nats per token, the end symbol being one and the start symbol none, or per sentence: in training what
+            the latent alignment, or the smoothed cross-entropy, makes of it; in evaluation -log p of the tokens.
         item_scores : shape (batch_size,)
             If the model is not training: the best prediction's `sentence_score` by the first of the `text_metrics`;
             without any, the geometric mean of the probabilities of the target's tokens.
@@ -258,12 +281,12 @@ class AttentionalSeq2Seq(AttentionModel):
         source_tokens, target_tokens : `List[List[str]]`
             If `metadata` has them, and a target is given.
         """
-        memory = self._encode(source_tokens)
+        embedded, memory = self._encode(source_tokens)
         output: dict[str, Any] = {}
         if metadata is not None:
             output["source_tokens"] = [item["source_tokens"] for item in metadata]
         if target_tokens is not None:
-            output.update(self._learn(memory, target_tokens))
+            output.update(self._learn(embedded, memory, target_tokens))
             if metadata is not None:
                 output["target_tokens"] = [item["target_tokens"] for item in metadata]
         if not self.training and (target_tokens is None or self._text_metrics):
@@ -274,14 +297,16 @@ class AttentionalSeq2Seq(AttentionModel):
             output = {"target_to_source_attention": predicted["predicted_attention"][:, 0], **predicted, **output}
         return output
 
-    def _encode(self, source_tokens: TextFieldTensors) -> Memory:
+    def _encode(self, source_tokens: TextFieldTensors) -> tuple[torch.Tensor, Memory]:
+        """The embedded source, of shape (batch_size, source_length, source_dim), and what is made of it."""
         # Shape: (batch_size, source_length)
         mask = get_text_field_mask(source_tokens)
         embedded = self._dropout(self._source_text_field_embedder(source_tokens))
         # Shape: (batch_size, source_length, memory_dim)
-        return self._decoder.remember(self._encoder(embedded, mask), mask)
+        rows = self._encoder(embedded, mask)
+        return embedded, self._decoder.remember(rows, mask)
 
-    def _learn(self, memory: Memory, target_tokens: TextFieldTensors) -> dict[str, Any]:
+    def _learn(self, embedded: torch.Tensor, memory: Memory, target_tokens: TextFieldTensors) -> dict[str, Any]:
         # Shape: (batch_size, target_length + 1)
         ids = get_token_ids_from_text_field_tensors(target_tokens)
         # Shape (both): (batch_size, target_length)
@@ -290,14 +315,15 @@ class AttentionalSeq2Seq(AttentionModel):
         queries = self._queries(memory, decoded, targets, mask)
         output: dict[str, Any] = {"target_to_source_attention": decoded.weights}
         if self.training:
-            output["loss"] = -self._latent_alignment.objective(
-                queries, self._posterior_scores(memory, decoded, targets, mask)
-            ).mean()
+            objective = self._latent_alignment.objective(
+                queries, self._posterior_scores(embedded, memory, decoded, targets, mask)
+            )
+            output["loss"] = self._loss(objective, len(mask))
         else:
             # Shape: (num_tokens,)
             log_probs = self._latent_alignment.log_marginal(queries)
             self._perplexity(log_probs)
-            output["loss"] = -log_probs.mean()
+            output["loss"] = self._loss(log_probs, len(mask))
             output["item_scores"] = (_sum_by_item(log_probs, queries.items, mask) / mask.sum(1)).exp()
         word_mask = mask & (targets != self._end_index)
         self._attention_statistics(decoded.weights, word_mask.unsqueeze(2) & memory.mask.unsqueeze(1))
@@ -310,13 +336,15 @@ class AttentionalSeq2Seq(AttentionModel):
         metadata: Optional[list[dict[str, Any]]] = None,
     ) -> TargetScores:
         """What the model holds of each token of given targets; parameters as of `forward`."""
-        memory = self._encode(source_tokens)
+        embedded, memory = self._encode(source_tokens)
         ids = get_token_ids_from_text_field_tensors(target_tokens)
         targets, mask = ids[:, 1:], get_text_field_mask(target_tokens)[:, 1:]
         decoded = self._decode(memory, ids[:, :-1])
         queries = self._queries(memory, decoded, targets, mask)
         log_probs = self._latent_alignment.log_marginal(queries)
-        of_tokens = self._latent_alignment.posterior(queries, self._posterior_scores(memory, decoded, targets, mask))
+        of_tokens = self._latent_alignment.posterior(
+            queries, self._posterior_scores(embedded, memory, decoded, targets, mask)
+        )
         posterior = None
         if of_tokens is not None:
             posterior = of_tokens.new_zeros(decoded.weights.shape).masked_scatter(mask.unsqueeze(2), of_tokens)
@@ -350,15 +378,19 @@ class AttentionalSeq2Seq(AttentionModel):
         )
 
     def _posterior_scores(
-        self, memory: Memory, decoded: Decoded, targets: torch.Tensor, mask: torch.Tensor
+        self, embedded: torch.Tensor, memory: Memory, decoded: Decoded, targets: torch.Tensor, mask: torch.Tensor
     ) -> Optional[torch.Tensor]:
-        if self._latent_alignment.inference_network is None:
+        network = self._latent_alignment.inference_network
+        if network is None:
             return None
+        rows = embedded if network.of_embedded_source else memory.rows
         # Shape: (batch_size, target_length, source_length)
-        scores = self._latent_alignment.inference_network(
-            memory.rows, memory.mask, decoded.states, self._target_embedding(targets), mask
-        )
+        scores = network(rows, memory.mask, decoded.states, self._target_embedding(targets), mask)
         return scores[mask]
+
+    def _loss(self, objective: torch.Tensor, batch_size: int) -> torch.Tensor:
+        """Of the objective of each token, of shape (num_tokens,)."""
+        return -objective.sum() / (batch_size if self._loss_normalization == "sentences" else len(objective))
 
     def _log_likelihood(
         self, projected_states: torch.Tensor, dropout: Optional[torch.Tensor], targets: Optional[torch.Tensor]
@@ -414,9 +446,18 @@ class AttentionalSeq2Seq(AttentionModel):
                 log_likelihood=self._log_likelihood(decoded.projected_states.flatten(0, 1), None, None),
                 scores=None if decoded.scores is None else decoded.scores.flatten(0, 1),
             )
-            return self._latent_alignment.log_marginal(queries), state
+            log_probs = self._latent_alignment.log_marginal(queries)
+            if self._end_normalization:
+                state[TARGET_LENGTH] = state[TARGET_LENGTH] + 1
+                penalty = self._end_normalization * state[SOURCE_LENGTH] / (state[TARGET_LENGTH] + 1)
+                log_probs[:, self._end_index] -= penalty
+            return log_probs, state
 
-        beams, _ = self._beam_search.search(start, self._decoder.initial_state(memory), step)
+        first_state = self._decoder.initial_state(memory)
+        if self._end_normalization:
+            first_state[SOURCE_LENGTH] = memory.mask.sum(1)
+            first_state[TARGET_LENGTH] = torch.zeros_like(start)
+        beams, _ = self._beam_search.search(start, first_state, step)
         # Shape: (batch_size, num_best, predicted_length)
         ids = beams[:, : self.num_best]
         # The attention of a search is spread over the beams of its steps: it is had by decoding what was found.
@@ -511,6 +552,12 @@ class AttentionalSeq2Seq(AttentionModel):
         for name, value in learned_regularization(self).items():
             metrics[name.removeprefix("decoder.")] = value
         return metrics
+
+
+def _fed(input_feeding: bool | str) -> Optional[Fed]:
+    if isinstance(input_feeding, bool):
+        return "attentional_vector" if input_feeding else None
+    return require_one_of(Fed, input_feeding, "input_feeding")
 
 
 def _index_of_symbol(vocab: Vocabulary, symbol: str, namespace: str) -> int:

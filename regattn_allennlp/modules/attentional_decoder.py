@@ -1,4 +1,4 @@
-from typing import NamedTuple, Optional
+from typing import Literal, NamedTuple, Optional
 
 import torch
 from allennlp.common.checks import ConfigurationError
@@ -9,8 +9,11 @@ from regattn_allennlp.modules.attention.attend import attend
 
 # By these names AllenNLP's beam search knows the states of several layers: of shape (num_layers, group_size, dim).
 HIDDEN, CELL = "decoder_hidden", "decoder_context"
-# The attentional vector of the step before, with input feeding: (group_size, attentional_dim).
+# What the step before feeds, with input feeding: (group_size, fed_dim).
 FED = "fed"
+
+Fed = Literal["attentional_vector", "context"]
+FirstState = Literal["mean", "zeros"]
 
 
 class Memory(NamedTuple):
@@ -54,15 +57,13 @@ class AttentionalDecoder(torch.nn.Module):
     """
     An LSTM that attends (Luong et al. 2015, arXiv 1508.04025, sections 3.1 to 3.3). In step t,
 
-        s_t = LSTM([y_(t-1); a_(t-1)], s_(t-1))       a_(t-1) with input feeding alone
+        s_t = LSTM([y_(t-1); f_(t-1)], s_(t-1))       f_(t-1), what is fed, with input feeding alone
         p_t = attention(s_t, memory)                  weights over the memory's rows x_1..x_n
-        a_t = tanh(W_x sum_i p_ti x_i + W_s s_t + b)  the attentional vector, of which the next token is predicted
+        c_t = sum_i p_ti x_i                          the context, which is the expected row
+        a_t = tanh(W_x c_t + W_s s_t + b)             the attentional vector, of which the next token is predicted
 
-    The first state is W m + b of the mean m of the memory's rows, with tanh for the hidden state: so it serves any
-    encoder, one with final states or without.
-
-    With input feeding, what is fed is the vector of the expected row, also if alignments are latent variables: then no
-    step depends on how the steps before it were aligned (Deng et al. 2018, section 5).
+    What is fed is a_t or c_t, and 0 before the first step. It is always that of the expected row, also if alignments
+    are latent variables: then no step depends on how the steps before it were aligned (Deng et al. 2018, section 5).
 
     # Parameters
 
@@ -73,7 +74,11 @@ class AttentionalDecoder(torch.nn.Module):
         Of s, x and a.
     num_layers : `int`
         Of the LSTM; the last one's states attend.
-    input_feeding : `bool`
+    input_feeding : "attentional_vector", "context" or `None`
+        What is fed: a_t as in Luong et al. 2015, c_t as in Bahdanau et al. 2015 and Deng et al. 2018, or nothing.
+    first_state : "mean" or "zeros", optional (default = `"mean"`)
+        The state before the first step: W m + b of the mean m of the memory's rows, with tanh for the hidden state,
+        which serves any encoder, one with final states or without; or zeros.
     dropout : `float`
         For the attentional vectors, fed or not, and between layers. All the vectors of one step that differ in the
         aligned row alone have the same units dropped: one network at a time is marginalized over.
@@ -87,23 +92,28 @@ class AttentionalDecoder(torch.nn.Module):
         memory_dim: int,
         attentional_dim: int,
         num_layers: int,
-        input_feeding: bool,
+        input_feeding: Optional[Fed],
         dropout: float,
+        first_state: FirstState = "mean",
     ) -> None:
         super().__init__()
         _check_attention(attention, hidden_dim, memory_dim)
         self.attention = attention
         self.attentional_dim = attentional_dim
+        self.fed_top_k: Optional[int] = None
         self._input_feeding = input_feeding
+        self._fed_dim = {None: 0, "attentional_vector": attentional_dim, "context": memory_dim}[input_feeding]
         self._dropout = torch.nn.Dropout(dropout)
         self._lstm = torch.nn.LSTM(
-            input_dim + (attentional_dim if input_feeding else 0),
+            input_dim + self._fed_dim,
             hidden_dim,
             num_layers,
             batch_first=True,
             dropout=dropout if num_layers > 1 else 0.0,
         )
-        self._initial_layer = torch.nn.Linear(memory_dim, 2 * num_layers * hidden_dim)
+        self._initial_layer: Optional[torch.nn.Linear] = None
+        if first_state == "mean":
+            self._initial_layer = torch.nn.Linear(memory_dim, 2 * num_layers * hidden_dim)
         self._value_layer = torch.nn.Linear(memory_dim, attentional_dim)
         self._state_layer = torch.nn.Linear(hidden_dim, attentional_dim, bias=False)
 
@@ -112,15 +122,20 @@ class AttentionalDecoder(torch.nn.Module):
 
     def initial_state(self, memory: Memory) -> dict[str, torch.Tensor]:
         """The state before the first step, as AllenNLP's beam search takes it."""
-        mean = masked_mean(memory.rows, memory.mask.unsqueeze(2), dim=1)
-        # Shape (both): (num_layers, batch_size, hidden_dim)
-        hidden, cell = (
-            states.unflatten(1, (self._lstm.num_layers, -1)).transpose(0, 1).contiguous()
-            for states in self._initial_layer(mean).chunk(2, dim=1)
-        )
-        state = {HIDDEN: hidden.tanh(), CELL: cell}
+        batch_size = len(memory.rows)
+        if self._initial_layer is None:
+            hidden, cell = memory.rows.new_zeros(2, self._lstm.num_layers, batch_size, self._lstm.hidden_size)
+        else:
+            mean = masked_mean(memory.rows, memory.mask.unsqueeze(2), dim=1)
+            # Shape (both): (num_layers, batch_size, hidden_dim)
+            hidden, cell = (
+                states.unflatten(1, (self._lstm.num_layers, -1)).transpose(0, 1).contiguous()
+                for states in self._initial_layer(mean).chunk(2, dim=1)
+            )
+            hidden = hidden.tanh()
+        state = {HIDDEN: hidden, CELL: cell}
         if self._input_feeding:
-            state[FED] = memory.values.new_zeros(len(mean), self.attentional_dim)
+            state[FED] = memory.values.new_zeros(batch_size, self._fed_dim)
         return state
 
     def forward(self, inputs: torch.Tensor, memory: Memory) -> Decoded:
@@ -184,9 +199,14 @@ class AttentionalDecoder(torch.nn.Module):
         states = output.view(len(memory.rows), -1, output.size(2))
         weights, scores = attend(self.attention, states, memory.rows, memory.mask)
         projected_states = self._state_layer(states)
-        if self._input_feeding:
-            fed = torch.baddbmm(projected_states, weights, memory.values).tanh().flatten(0, 1)
+        fed_weights = weights
+        if self.fed_top_k is not None and not self.training:
+            fed_weights = _renormalized_top_k(weights, self.fed_top_k)
+        if self._input_feeding == "attentional_vector":
+            fed = torch.baddbmm(projected_states, fed_weights, memory.values).tanh().flatten(0, 1)
             state[FED] = fed if dropout is None else fed * dropout
+        elif self._input_feeding == "context":
+            state[FED] = torch.bmm(fed_weights, memory.rows).flatten(0, 1)
         return Decoded(states, projected_states, weights, scores, None)
 
 
@@ -200,3 +220,9 @@ def _check_attention(attention: Attention, hidden_dim: int, memory_dim: int) -> 
             f'("decoder_hidden_dim"), and the encoder\'s, of dimension {memory_dim}. A dot product wants them equal, '
             f'"bilinear" similarity "matrix_1_dim": {hidden_dim} and "matrix_2_dim": {memory_dim}. ({error})'
         ) from error
+
+
+def _renormalized_top_k(weights: torch.Tensor, k: int) -> torch.Tensor:
+    """The `k` largest weights of each row, divided by their sum; the others are 0."""
+    values, positions = weights.topk(min(k, weights.size(-1)), dim=-1)
+    return torch.zeros_like(weights).scatter(-1, positions, values / values.sum(-1, keepdim=True))

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Optional
 
 import torch
@@ -15,7 +16,8 @@ class BilinearInferenceNetwork(InferenceNetwork):
         score_i = (W_m x_i + b_m)^T tanh(W [h; q] + b) / sqrt(hidden_dim),
 
     where h is the query's target, encoded together with all other targets of its item: in a translation the word to
-    be aligned, with the words before and after it.
+    be aligned, with the words before and after it. What it reads is the model's own: x_i is the encoder's output, q
+    the decoder's state. Without `detach` its gradient reaches both, and the target's embeddings.
 
     Registered as an `InferenceNetwork` with name "bilinear".
 
@@ -29,7 +31,7 @@ class BilinearInferenceNetwork(InferenceNetwork):
         If false, h is the target's own embedding: enough where an item has one target, such as an answer.
     dropout : `float`, optional (default = `0.0`)
         Of h and the query.
-    memory_dim, query_dim, target_dim
+    memory_dim, query_dim, target_dim, detach
         See `InferenceNetwork`.
 
     # Raises
@@ -47,8 +49,9 @@ class BilinearInferenceNetwork(InferenceNetwork):
         target_encoder: Optional[Seq2SeqEncoder] = None,
         encode_targets: bool = True,
         dropout: float = 0.0,
+        detach: Sequence[str] = (),
     ) -> None:
-        super().__init__(memory_dim, query_dim, target_dim)
+        super().__init__(memory_dim, query_dim, target_dim, detach)
         hidden_dim = query_dim if hidden_dim is None else hidden_dim
         if hidden_dim < 1:
             raise ConfigurationError(f'"hidden_dim" of the inference network must be at least 1, but is {hidden_dim}')
@@ -81,6 +84,10 @@ class BilinearInferenceNetwork(InferenceNetwork):
         targets: torch.Tensor,
         target_mask: torch.Tensor,
     ) -> torch.Tensor:
+        memory, queries, targets = (
+            self.detached(name, tensor)
+            for name, tensor in (("memory", memory), ("queries", queries), ("targets", targets))
+        )
         if self._target_encoder is not None:
             targets = self._target_encoder(targets, target_mask)
         # Shape: (batch_size, num_queries, hidden_dim)

@@ -23,6 +23,7 @@ class CategoricalAlignment(LatentAlignment):
     marginal_top_k : `int`, optional (default = `None`)
         `log_marginal` sums over this many of the most probable positions, their weights renormalized to sum to 1: a
         proper distribution of y, but another, near the model's own. Without it all positions are summed, exactly.
+        Outside of training a decoder is fed what it expects of these positions too.
     attention, memory_dim, query_dim, target_dim
         See `LatentAlignment`.
 
@@ -42,10 +43,10 @@ class CategoricalAlignment(LatentAlignment):
         super().__init__(attention, memory_dim, query_dim, target_dim)
         if marginal_top_k is not None:
             require_at_least(1, marginal_top_k, "marginal_top_k")
-        self._marginal_top_k = marginal_top_k
+        self.marginal_top_k = marginal_top_k
 
     def log_marginal(self, queries: AlignmentQueries) -> torch.Tensor:
-        return self._log_marginal(queries, PriorSupport(queries, self._marginal_top_k))
+        return self._log_marginal(queries, PriorSupport(queries, self.marginal_top_k))
 
     def posterior(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
         """By Bayes' rule, exactly: in proportion to p(z) p(y | x_z)."""

@@ -1,5 +1,5 @@
 import math
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 from allennlp.common import Lazy
@@ -13,16 +13,23 @@ from regattn_allennlp.modules.latent_alignment.dirichlet import (
     sample_dirichlet,
     sample_dirichlet_at_fixed_noise,
 )
+from regattn_allennlp.modules.latent_alignment.gradient_estimators import require_kl_weight
 from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries, LatentAlignment
 from regattn_allennlp.modules.latent_alignment.query_chunks import in_query_chunks
 from regattn_allennlp.modules.require_at_least import require_at_least
+from regattn_allennlp.modules.schedule import Schedule, next_number
 from regattn_allennlp.operators import Softmax
 
-# The logarithm of a row's largest concentration is kept within this distance of 0: beyond, a Dirichlet is as good as
-# its mean, or as a choice of one position. The row is shifted as a whole, which leaves its mean as it is.
-MAX_LOG_CONCENTRATION = 10.0
-# A prior's concentrations are at most this far below the row's largest, in logarithms: 1 / concentration squared is
-# still a float64.
+# The logarithm of a row's largest concentration is as the scores say within this distance of 0; beyond, it comes
+# nearer and nearer to one more. There a Dirichlet is as good as its mean, or as a choice of one position. The row is
+# shifted as a whole, which leaves its mean as it is.
+MAX_LOG_CONCENTRATION = 6.0
+# That of a posterior's concentration is as the scores say down to this; below, it comes nearer and nearer to one
+# less: to a concentration of 0.01, the least that the variational attention's authors have. Where the prior expects
+# much, the KL grows with the prior's concentration divided by the posterior's.
+MIN_POSTERIOR_LOG_CONCENTRATION = math.log(0.01) + 1
+# A prior's concentrations are at most one more than this below the row's largest, in logarithms: 1 / concentration
+# squared is still a float64.
 PRIOR_SPREAD = 40.0
 
 
@@ -35,9 +42,13 @@ class DirichletAlignment(LatentAlignment):
 
         E_q[log p(y | sum_i z_i x_i)] - KL(q || p)
 
-    by reparameterized samples of q, with the KL in closed form, in float64 throughout. Concentrations are bounded: the
-    largest of a row lies between exp(-10) and exp(10) (larger or smaller scores are shifted together, which leaves the
-    mean as it is), and none of the posterior's is below exp(-10).
+    by reparameterized samples of q, with the KL in closed form, in float64 throughout. Concentrations are bounded,
+    softly: the largest of a row lies between exp(-7) and exp(7) (larger or smaller scores are shifted together, which
+    leaves the mean as it is), and none of the posterior's is below 0.01. So the KL is about 1e5 for a query at most,
+    however much the two disagree, and a posterior beyond its bounds still has a gradient that leads back.
+
+    As its authors say, it learns badly from nothing: first let the model learn from E_p[log p(y | sum_i z_i x_i)], by
+    `warm_up_batches`, or start from a trained model of soft attention, by the initializer "pretrained".
 
     `log_marginal` is the logarithm of a Monte Carlo mean of p(y | sum_i z_i x_i) over the prior, from random numbers
     fixed once for all: evaluations are repeatable, a query's result is the same in every batch, and the global random
@@ -52,6 +63,14 @@ class DirichletAlignment(LatentAlignment):
         How many samples of the posterior training takes for each query.
     num_marginal_samples : `int`, optional (default = `20`)
         How many samples of the prior `log_marginal` takes for each query.
+    kl_weight : `Union[float, Schedule]`, optional (default = `1.0`)
+        As of the estimators of "variational".
+    warm_up_batches : `int`, optional (default = `0`)
+        For so many batches at first, training maximizes E_p[log p(y | sum_i z_i x_i)] - KL(q || p) instead, where the
+        KL has a gradient for q alone: the model learns from samples of the prior, and q to be like it. Where they are
+        the same, this is the ELBO. The number of batches is saved with the weights.
+    source_dim : `int`, optional (default = `None`)
+        Of the embedded source, in models that have one: for the inference network.
     inference_network : `Lazy[InferenceNetwork]`, optional (default = "bilinear")
         It gets the sizes of its inputs from here.
     attention, memory_dim, query_dim, target_dim
@@ -73,6 +92,9 @@ class DirichletAlignment(LatentAlignment):
         num_samples: int = 1,
         num_marginal_samples: int = 20,
         inference_network: Lazy[InferenceNetwork] = Lazy(BilinearInferenceNetwork),  # noqa: B008
+        kl_weight: Union[float, Schedule] = 1.0,
+        warm_up_batches: int = 0,
+        source_dim: Optional[int] = None,
     ) -> None:
         super().__init__(attention, memory_dim, query_dim, target_dim)
         if not isinstance(attention, RegularizedAttention):
@@ -93,17 +115,27 @@ class DirichletAlignment(LatentAlignment):
         self._num_samples = num_samples
         self._num_marginal_samples = num_marginal_samples
         self.inference_network = inference_network.construct(
-            memory_dim=memory_dim, query_dim=query_dim, target_dim=target_dim
+            memory_dim=memory_dim, query_dim=query_dim, target_dim=target_dim, source_dim=source_dim
         )
+        self._kl_weight = require_kl_weight(kl_weight)
+        require_at_least(0, warm_up_batches, "warm_up_batches")
+        self._warming_up = None
+        if warm_up_batches:
+            self._warming_up = Schedule(initial=1.0, final=0.0, num_batches=warm_up_batches)
 
     def objective(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
-        # Shape: (num_queries, num_positions)
+        # Shape (both): (num_queries, num_positions)
         posterior = self._log_posterior_concentration(queries, posterior_scores)
+        prior = self._log_prior_concentration(queries)
+        kl_weight = next_number(self._kl_weight)
+        if self._warming_up is not None and self._warming_up.next() > 0:
+            sampled, divergence = prior, dirichlet_divergence(posterior, prior.detach(), queries.mask)
+        else:
+            sampled, divergence = posterior, kl_weight * dirichlet_divergence(posterior, prior, queries.mask)
         # Shape: (num_queries, num_samples, num_positions)
-        mixtures = sample_dirichlet(posterior, queries.mask, self._num_samples).to(queries.values.dtype)
+        mixtures = sample_dirichlet(sampled, queries.mask, self._num_samples).to(queries.values.dtype)
         numbers = torch.arange(len(mixtures), device=mixtures.device)
         log_likelihood = queries.log_likelihood_of_mixtures(mixtures, numbers).mean(1)
-        divergence = dirichlet_divergence(posterior, self._log_prior_concentration(queries), queries.mask)
         return log_likelihood - divergence.to(log_likelihood.dtype)
 
     def log_marginal(self, queries: AlignmentQueries) -> torch.Tensor:
@@ -127,18 +159,31 @@ class DirichletAlignment(LatentAlignment):
         self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor]
     ) -> torch.Tensor:
         assert posterior_scores is not None, "the model gives what the inference network says"
-        return _log_concentration(posterior_scores, queries.mask).clamp(min=-MAX_LOG_CONCENTRATION)
+        log_concentration = _log_concentration(posterior_scores, queries.mask)
+        return _softly_at_least(log_concentration, MIN_POSTERIOR_LOG_CONCENTRATION)
 
     def _log_prior_concentration(self, queries: AlignmentQueries) -> torch.Tensor:
         assert queries.scores is not None, "a RegularizedAttention gives its scores"
         (attention,) = self._attention
         prior = _log_concentration(queries.scores / attention.regularized_max.gamma, queries.mask)
-        return torch.maximum(prior, prior.amax(-1, keepdim=True) - PRIOR_SPREAD)
+        largest = prior.amax(-1, keepdim=True)
+        return largest + _softly_at_least(prior - largest, -PRIOR_SPREAD)
+
+
+def _softly_at_least(values: torch.Tensor, minimum: float) -> torch.Tensor:
+    """
+    The values themselves down to the `minimum`; those below come nearer and nearer to `minimum` - 1, slowly enough
+    that their gradient leads back from anywhere.
+    """
+    # Shape: as that of the values
+    below = (values - minimum).clamp(max=0.0)
+    return values.clamp(min=minimum) + below / (1 - below)
 
 
 def _log_concentration(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The scores in float64, each row shifted so that its largest is in bounds; 0 where the mask is false."""
     scores = scores.double().masked_fill(~mask, -torch.inf)
     largest = scores.amax(-1, keepdim=True)
-    shifted = scores - largest + largest.clamp(-MAX_LOG_CONCENTRATION, MAX_LOG_CONCENTRATION)
+    bounded = -_softly_at_least(-_softly_at_least(largest, -MAX_LOG_CONCENTRATION), -MAX_LOG_CONCENTRATION)
+    shifted = scores - largest + bounded
     return shifted.masked_fill(~mask, 0.0)

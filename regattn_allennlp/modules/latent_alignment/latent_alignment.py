@@ -82,7 +82,8 @@ class LatentAlignment(torch.nn.Module, Registrable):
     memory_dim, query_dim, target_dim : `int`
         Sizes of the vectors that an inference network gets.
 
-    A model constructs it with these four; a config gives what subclasses take besides.
+    A model constructs it with these four, and, for those that take it, with `source_dim`, the size of an embedded
+    source if it has one; a config gives what subclasses take besides.
 
     # Raises
 
@@ -97,6 +98,9 @@ class LatentAlignment(torch.nn.Module, Registrable):
         # q(z | x, q, y), of the alignments that have one: with it the model makes `posterior_scores`. Not an attribute
         # of the class: that would hide a submodule of this name.
         self.inference_network: Optional[InferenceNetwork] = None
+        # Of how many of the most probable positions the marginal is, of the alignments that can be told: see
+        # `CategoricalAlignment`.
+        self.marginal_top_k: Optional[int] = None
 
     def objective(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
         """

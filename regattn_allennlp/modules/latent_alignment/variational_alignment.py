@@ -4,11 +4,13 @@ import torch
 from allennlp.common import Lazy
 from allennlp.modules.attention import Attention
 
+from regattn_allennlp.modules.attention import RegularizedAttention
 from regattn_allennlp.modules.inference_networks import BilinearInferenceNetwork, InferenceNetwork
 from regattn_allennlp.modules.latent_alignment.categorical_alignment import CategoricalAlignment
 from regattn_allennlp.modules.latent_alignment.gradient_estimators import EnumerationEstimator, GradientEstimator
 from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries, LatentAlignment
 from regattn_allennlp.modules.latent_alignment.prior_support import PriorSupport
+from regattn_allennlp.operators import Softmax
 
 
 @LatentAlignment.register("variational")
@@ -33,13 +35,15 @@ class VariationalAlignment(CategoricalAlignment):
         name, or a block with the estimator's own keys.
     inference_network : `Lazy[InferenceNetwork]`, optional (default = "bilinear")
         It gets the sizes of its inputs from here.
-    prior_in_posterior : `bool`, optional (default = `False`)
-        By default q is the softmax of the inference network's scores, as in the paper. If true it is in proportion to
+    prior_in_posterior : `bool`, optional (default = `False` with softmax's prior, `True` with a sparse one)
+        If false, q is the softmax of the inference network's scores, as in the paper. If true it is in proportion to
         p(z | x, q) exp(scores), the form of Bayes' rule: the network has to learn log p(y | x_z) alone, and starts
-        near the prior. q takes the prior as an input, without a gradient. It is of use above all with a sparse prior,
-        whose support a network without it has to find out for itself.
+        near the prior. q takes the prior as an input, without a gradient. A sparse prior wants it: a network without
+        it has to find out for itself how the weights differ within a support that is another one in each step.
     marginal_top_k : `int`, optional (default = `None`)
         See `CategoricalAlignment`.
+    source_dim : `int`, optional (default = `None`)
+        Of the embedded source, in models that have one: for the inference network.
     attention, memory_dim, query_dim, target_dim
         See `LatentAlignment`.
     """
@@ -52,14 +56,15 @@ class VariationalAlignment(CategoricalAlignment):
         target_dim: int,
         estimator: Optional[GradientEstimator] = None,
         inference_network: Lazy[InferenceNetwork] = Lazy(BilinearInferenceNetwork),  # noqa: B008
-        prior_in_posterior: bool = False,
+        prior_in_posterior: Optional[bool] = None,
         marginal_top_k: Optional[int] = None,
+        source_dim: Optional[int] = None,
     ) -> None:
         super().__init__(attention, memory_dim, query_dim, target_dim, marginal_top_k)
         self._estimator = estimator or EnumerationEstimator()
-        self._prior_in_posterior = prior_in_posterior
+        self._prior_in_posterior = _may_be_sparse(attention) if prior_in_posterior is None else prior_in_posterior
         self.inference_network = inference_network.construct(
-            memory_dim=memory_dim, query_dim=query_dim, target_dim=target_dim
+            memory_dim=memory_dim, query_dim=query_dim, target_dim=target_dim, source_dim=source_dim
         )
 
     def objective(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
@@ -74,3 +79,8 @@ class VariationalAlignment(CategoricalAlignment):
     def _log_posterior(self, support: PriorSupport, posterior_scores: Optional[torch.Tensor]) -> torch.Tensor:
         assert posterior_scores is not None, "the model gives what the inference network says"
         return support.posterior(posterior_scores, with_prior=self._prior_in_posterior)
+
+
+def _may_be_sparse(attention: Attention) -> bool:
+    # AllenNLP's own attentions are all softmax's.
+    return isinstance(attention, RegularizedAttention) and not isinstance(attention.regularized_max, Softmax)

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from allennlp.common import Params
@@ -96,7 +98,7 @@ def test_an_estimator_is_built_of_its_name_alone(estimator):
     alignment = build({"type": "variational", "estimator": estimator})
     assert type(alignment._estimator) is ESTIMATORS[estimator]
     assert isinstance(alignment.inference_network, BilinearInferenceNetwork)
-    assert {name for name, _ in alignment.named_children()} == {"inference_network"}
+    assert set(alignment.state_dict()) == {f"inference_network.{n}" for n in alignment.inference_network.state_dict()}
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -176,3 +178,69 @@ def test_the_posterior_that_is_told_is_the_inference_networks_on_the_support(ope
         assert (told[number][~support] == 0).all()
         expected = torch.distributions.Categorical(logits=example.posterior_scores[number][support]).probs
         torch.testing.assert_close(told[number][support], expected)
+
+
+@pytest.mark.parametrize(
+    "attention, with_prior",
+    [("softmax", False), ("dot_product", False), ("sparsemax", True), ({"type": "fusedmax", "lam": 0.3}, True)],
+    ids=str,
+)
+def test_by_default_q_has_the_prior_in_it_where_that_is_sparse(attention, with_prior):
+    example = problem()
+    queries = example.queries(Sparsemax() if with_prior else None)
+    default, told = (
+        build({"type": "variational", **block}, copy.deepcopy(attention)).objective(queries, example.posterior_scores)
+        for block in ({}, {"prior_in_posterior": with_prior})
+    )
+    assert torch.equal(default, told)
+    other = build({"type": "variational", "prior_in_posterior": not with_prior}, copy.deepcopy(attention))
+    assert not torch.allclose(default, other.objective(queries, example.posterior_scores))
+
+
+@pytest.mark.parametrize("estimator", ["enumeration", "reinforce", "gumbel_softmax"])
+def test_the_kl_is_weighted(estimator):
+    example = problem()
+    queries = example.queries()
+    values = {}
+    for kl_weight in (0.0, 0.25, 1.0):
+        torch.manual_seed(3)
+        module = build({"type": "variational", "estimator": {"type": estimator, "kl_weight": kl_weight}})
+        values[kl_weight] = module.objective(queries, example.posterior_scores)
+    posterior, prior = (
+        torch.distributions.Categorical(logits=scores.masked_fill(~example.mask, -1e9))
+        for scores in (example.posterior_scores, example.scores)
+    )
+    divergence = torch.distributions.kl_divergence(posterior, prior)
+    torch.testing.assert_close(values[0.0] - values[1.0], divergence)
+    torch.testing.assert_close(values[0.0] - values[0.25], divergence / 4)
+
+
+def test_the_kl_warms_up_over_batches_of_training():
+    example = problem()
+    queries = example.queries()
+    schedule = {"initial": 0.0, "final": 1.0, "num_batches": 4}
+    module = build({"type": "variational", "estimator": {"type": "enumeration", "kl_weight": schedule}})
+    without, whole = (
+        build({"type": "variational", "estimator": {"type": "enumeration", "kl_weight": weight}}).objective(
+            queries, example.posterior_scores
+        )
+        for weight in (0.0, 1.0)
+    )
+    for batch in range(6):
+        weight = min(batch / 4, 1.0)
+        objective = module.objective(queries, example.posterior_scores)
+        torch.testing.assert_close(objective, (1 - weight) * without + weight * whole)
+
+
+@pytest.mark.parametrize(
+    "block, message",
+    [
+        ({"type": "reinforce", "kl_weight": -1.0}, '"kl_weight" must be at least 0, but is -1.0'),
+        ({"kl_weight": {"initial": 1.0, "final": -0.5, "num_batches": 3}}, '"kl_weight".*is -0.5'),
+        ({"type": "wake_sleep", "kl_weight": 0.5}, "Extra parameters.*kl_weight"),
+    ],
+    ids=str,
+)
+def test_a_weight_that_makes_no_sense_is_named(block, message):
+    with pytest.raises(ConfigurationError, match=message):
+        build({"type": "variational", "estimator": block})

@@ -1,3 +1,7 @@
+from regattn_allennlp.modules.latent_alignment.gradient_estimators.elbo_estimator import (
+    ElboEstimator,
+    require_kl_weight,
+)
 from regattn_allennlp.modules.latent_alignment.gradient_estimators.enumeration import EnumerationEstimator
 from regattn_allennlp.modules.latent_alignment.gradient_estimators.gradient_estimator import GradientEstimator
 from regattn_allennlp.modules.latent_alignment.gradient_estimators.gumbel_softmax import GumbelSoftmaxEstimator
@@ -5,9 +9,11 @@ from regattn_allennlp.modules.latent_alignment.gradient_estimators.reinforce imp
 from regattn_allennlp.modules.latent_alignment.gradient_estimators.wake_sleep import WakeSleepEstimator
 
 __all__ = [
+    "ElboEstimator",
     "EnumerationEstimator",
     "GradientEstimator",
     "GumbelSoftmaxEstimator",
     "ReinforceEstimator",
     "WakeSleepEstimator",
+    "require_kl_weight",
 ]

@@ -5,9 +5,10 @@ from regattn_allennlp.modules.latent_alignment.latent_alignment import Alignment
 from regattn_allennlp.modules.latent_alignment.prior_support import PriorSupport
 
 
-class GradientEstimator(Registrable):
+class GradientEstimator(torch.nn.Module, Registrable):
     """
-    How `VariationalAlignment` computes the ELBO, E_q[log p(y | x_z)] - KL(q || p), and its gradient.
+    What `VariationalAlignment` maximizes: the ELBO, E_q[log p(y | x_z)] - KL(q || p), or what an estimator has in its
+    place, and how its gradient is computed.
 
     In a config: the "estimator" of the latent alignment "variational".
     """

@@ -30,6 +30,7 @@ class WakeSleepEstimator(GradientEstimator):
     """
 
     def __init__(self, num_samples: int = 5) -> None:
+        super().__init__()
         require_at_least(2, num_samples, "num_samples", " for wake_sleep (from one sample q learns nothing)")
         self._num_samples = num_samples
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from allennlp.common.checks import ConfigurationError
 
 from regattn_allennlp.modules.latent_alignment import PriorSupport
 from regattn_allennlp.operators import Softmax, Sparsemax
@@ -64,3 +65,21 @@ def test_with_a_linear_likelihood_straight_through_has_the_gradient_of_the_mixtu
         objective = alignment(straight_through=straight_through).objective(queries, example.posterior_scores)
         gradients.append(torch.autograd.grad(objective.sum(), example.posterior_scores, retain_graph=True)[0])
     torch.testing.assert_close(*gradients)
+
+
+def test_the_temperature_falls_from_batch_to_batch():
+    example = problem()
+    queries = example.queries()
+    schedule = {"initial": 2.0, "final": 0.02, "num_batches": 2, "exponential": True}
+    annealed = alignment(temperature=schedule)
+    for temperature in (2.0, 0.2, 0.02, 0.02):
+        values = []
+        for module in (annealed, alignment(temperature=temperature)):
+            torch.manual_seed(8)
+            values.append(module.objective(queries, example.posterior_scores))
+        torch.testing.assert_close(*values)
+
+
+def test_a_temperature_that_comes_to_0_is_named():
+    with pytest.raises(ConfigurationError, match='"temperature" must be above 0, but is 0.0'):
+        alignment(temperature={"initial": 1.0, "final": 0.0, "num_batches": 5})
