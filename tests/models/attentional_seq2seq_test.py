@@ -105,9 +105,13 @@ def stepwise_log_prob(model: Model, source: str, tokens: list[str], ended: bool 
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS, ids=lambda block: "-".join(map(str, block.values()))[:30])
-@pytest.mark.parametrize("input_feeding", [True, False])
-def test_a_whole_target_at_once_is_as_step_by_step(attention, input_feeding):
-    model = build(attention=attention, input_feeding=input_feeding, num_decoder_layers=2, dropout=0.5)
+@pytest.mark.parametrize(
+    "feeding",
+    [{}, {"input_feeding": False}, {"input_feeding": "context", "first_state": "zeros"}],
+    ids=lambda changes: "_".join(map(str, changes.values())) or "default",
+)
+def test_a_whole_target_at_once_is_as_step_by_step(attention, feeding):
+    model = build(attention=attention, num_decoder_layers=2, dropout=0.5, **feeding)
     total = 0.0
     for source, target in PAIRS:
         expected = stepwise_log_prob(model, source, target.split())
@@ -171,7 +175,7 @@ def test_the_marginal_is_the_sum_over_alignments(attention):
     assert run(exact)["loss"].item() == pytest.approx(-sum(nats) / 14)
 
 
-@pytest.mark.parametrize("input_feeding", [True, False])
+@pytest.mark.parametrize("input_feeding", [True, "context", False])
 def test_padding_and_other_items_change_nothing(input_feeding):
     model = build(attention={"type": "fusedmax", "lam": 0.05}, input_feeding=input_feeding, text_metrics=["bleu"])
     together = run(model)
@@ -244,6 +248,100 @@ def test_the_length_penalty_orders_predictions():
     assert [one["log_prob"] for one in predictions] != sorted((one["log_prob"] for one in predictions), reverse=True)
 
 
+@pytest.mark.parametrize("fed", ["attentional_vector", "context"])
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_what_is_fed_is_as_written_out(fed, top_k):
+    """Against the equations, item by item, with PyTorch's LSTM cell of the same weights."""
+    alignment = {"type": "exact", "marginal_top_k": top_k}
+    model = build(input_feeding=fed, first_state="zeros", latent_alignment=alignment)
+    decoder = model._decoder
+    cell = torch.nn.LSTMCell(2 * DIM, DIM).double()
+    weights = {name.removesuffix("_l0"): tensor for name, tensor in decoder._lstm.state_dict().items()}
+    cell.load_state_dict(weights)
+    for source, target in PAIRS:
+        batch = tensors(read([(source, target)]))
+        expected = run(model, [(source, target)])["target_to_source_attention"][0]
+        with torch.no_grad():
+            embedded = model._source_text_field_embedder(batch["source_tokens"])
+            rows = model._encoder(embedded, torch.ones(embedded.shape[:2], dtype=torch.bool))[0]
+            state, vector = (torch.zeros(1, DIM).double(),) * 2, torch.zeros(DIM).double()
+            for step, token in enumerate(["@start@", *target.split()]):
+                inputs = torch.cat([model._target_embedding.weight[index(token)], vector])
+                state = cell(inputs.unsqueeze(0), state)
+                query = state[0][0]
+                prior = [math.exp(row @ query) for row in rows]
+                prior = [one / sum(prior) for one in prior]
+                assert expected[step].tolist() == pytest.approx(prior)
+                kept = sorted(prior)[-top_k:] if top_k else prior
+                prior = [one / sum(kept) if one in kept else 0.0 for one in prior]
+                vector = sum(one * row for one, row in zip(prior, rows, strict=True))
+                if fed == "attentional_vector":
+                    vector = (decoder._value_layer(vector) + decoder._state_layer(query)).tanh()
+
+
+def test_in_training_all_positions_are_fed():
+    with_top_k, without = (
+        build(latent_alignment={"type": "exact", "marginal_top_k": top_k}).train() for top_k in (1, None)
+    )
+    assert run(with_top_k)["loss"].item() == pytest.approx(run(without)["loss"].item())
+    assert run(with_top_k.eval())["loss"].item() != pytest.approx(run(without.eval())["loss"].item())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_loss_of_sentences_is_the_sum_of_their_tokens(training):
+    by_token, by_sentence = (
+        run(build(loss_normalization=normalization).train(training))["loss"].item()
+        for normalization in ("tokens", "sentences")
+    )
+    assert by_sentence * len(PAIRS) == pytest.approx(by_token * 14)
+
+
+def test_end_normalization_makes_targets_longer_as_trying_all_finds():
+    found = []
+    for weight in (0.0, 1.5):
+        model = build(
+            beam_search={"beam_size": NUM_TOKENS, "max_steps": 2}, num_best=NUM_TOKENS, end_normalization=weight
+        )
+        tokens = [VOCAB.get_token_from_index(number, "target_tokens") for number in range(NUM_TOKENS)]
+        words = [token for token in tokens if token != "@end@"]
+        plain = build()
+        # Of two steps; the source has three tokens.
+        scores = {(): stepwise_log_prob(plain, "x y z", []) - weight * 3 / 2}
+        scores |= {(word,): stepwise_log_prob(plain, "x y z", [word]) - weight * 3 / 3 for word in words}
+        scores |= {
+            pair: stepwise_log_prob(plain, "x y z", list(pair), ended=False)
+            for pair in itertools.product(words, words)
+        }
+        predictions = model.make_output_human_readable(model(**tensors(read([("x y z",)]))))["predictions"][0]
+        best = sorted(scores, key=scores.__getitem__, reverse=True)[:NUM_TOKENS]
+        assert [tuple(one["tokens"]) for one in predictions] == best
+        # What is reported is the model's.
+        ended = [text for text in best if len(text) < 2]
+        reported = {tuple(one["tokens"]): one["log_prob"] for one in predictions}
+        assert [reported[text] for text in ended] == pytest.approx(
+            [stepwise_log_prob(plain, "x y z", list(text)) for text in ended]
+        )
+        found.append(sum(map(len, best)))
+    assert found[1] > found[0]
+
+
+def test_a_network_with_encoders_of_its_own_reads_embeddings():
+    network = {"type": "separate_encoders", "num_layers": 1}
+    model = build(latent_alignment={"type": "variational", "inference_network": network}).train()
+    parameters = dict(model.named_parameters())
+    run(model)["loss"].backward()
+    assert all(parameter.grad is not None for parameter in parameters.values())
+    # With the embeddings detached, q's scores depend on its own weights alone.
+    network["detach"] = ["memory", "targets"]
+    model = build(latent_alignment={"type": "variational", "inference_network": network}).train()
+    seen = []
+    model._latent_alignment.objective = lambda queries, scores: seen.append(scores) or scores.sum(1)
+    run(model)
+    seen[0].square().sum().backward()
+    learned = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert learned == {name for name in parameters if name.startswith("_latent_alignment.inference_network")}
+
+
 @pytest.mark.parametrize("alignment", [{"type": "soft"}, {"type": "exact"}], ids=lambda block: block["type"])
 def test_work_in_pieces_has_the_same_gradient(alignment, monkeypatch):
     losses, gradients = [], []
@@ -301,6 +399,9 @@ def test_dropout_is_the_same_for_all_alignments_of_a_token():
         ({"num_best": 7, "beam_search": {"beam_size": 4}}, "from 1 to the beam's size, 4, but is 7"),
         ({"beam_search": {"beam_size": 7}}, "size, 7, must be at most .* 6"),
         ({"target_units": "letters"}, 'but is "letters"'),
+        ({"input_feeding": "states"}, r'"input_feeding" must be one of .*"states"'),
+        ({"first_state": "ones"}, r'"first_state" must be one of .*"ones"'),
+        ({"loss_normalization": "words"}, r'"loss_normalization" must be one of .*"words"'),
         ({"target_namespace": "source_tokens"}, 'namespace "source_tokens" has no "@start@"'),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -96,6 +96,7 @@ def test_any_encoder_of_the_targets_size_will_do():
             {"target_encoder": {"type": "gru", "input_size": 7, "hidden_size": 3}, "encode_targets": False},
             '"target_encoder".*not used',
         ),
+        ({"detach": ["memory", "source"]}, "\"detach\".*\\['memory', 'queries', 'targets'\\], but is"),
         ({"hidden_size": 3}, "Extra parameters.*hidden_size"),
         ({"type": "linear"}, "linear.*bilinear"),
     ],
@@ -104,3 +105,12 @@ def test_any_encoder_of_the_targets_size_will_do():
 def test_a_wrong_config_is_named(config, message):
     with pytest.raises(ConfigurationError, match=message):
         build(**config)
+
+
+@pytest.mark.parametrize("detach", [[], ["memory"], ["queries", "targets"]], ids=str)
+def test_what_is_detached_gets_no_gradient(detach):
+    tensors = inputs()
+    for name in ("memory", "queries", "targets"):
+        tensors[name].requires_grad_()
+    build(detach=detach)(**tensors).square().sum().backward()
+    assert {name for name in ("memory", "queries", "targets") if tensors[name].grad is None} == set(detach)

@@ -81,5 +81,5 @@ def test_the_temperature_falls_from_batch_to_batch():
 
 
 def test_a_temperature_that_comes_to_0_is_named():
-    with pytest.raises(ConfigurationError, match='"temperature" must be above 0, but is 0.0'):
+    with pytest.raises(ConfigurationError, match=r'"temperature" must be above 0, but is 0\.0'):
         alignment(temperature={"initial": 1.0, "final": 0.0, "num_batches": 5})
