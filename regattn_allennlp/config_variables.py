@@ -14,3 +14,6 @@ os.environ.setdefault("SUBWORDS", "")
 # Name on the Hugging Face hub, or path, of a pretrained transformer, and the dimension of what it gives.
 os.environ.setdefault("TRANSFORMER", "albert-base-v2")
 os.environ.setdefault("TRANSFORMER_DIM", "768")
+
+# The size of the embeddings in the configs of Deng et al. 2018, an even number; all others are multiples of it.
+os.environ.setdefault("DENG2018_DIM", "512")

@@ -11,6 +11,7 @@ from tests.conftest import PROJECT_ROOT
 
 TASKS = {"g2p": ["exact_match"], "translation": ["bleu", "chrf"], "summarization": ["rouge-1", "rouge-2", "rouge-l"]}
 CONFIGS = sorted(path for task in TASKS for path in PROJECT_ROOT.glob(f"training_configs/{task}/*.jsonnet"))
+DENG2018 = {path for path in CONFIGS if path.stem.startswith("deng2018_")}
 ATTENTIONS = {"softmax", "sparsemax", "fusedmax", "oscarmax"}
 ALIGNMENTS = {
     "exact", "hard", "variational_enumeration", "variational_reinforce", "variational_gumbel_softmax",
@@ -39,17 +40,19 @@ def row(task: str, source: str, target: str) -> dict:
 
 
 def names(task: str) -> set[str]:
-    return {path.stem for path in CONFIGS if path.parent.name == task}
+    return {path.stem for path in CONFIGS if path.parent.name == task and path not in DENG2018}
 
 
 def test_there_is_a_config_for_each_attention_and_each_alignment():
     assert names("summarization") == ATTENTIONS
     assert names("translation") == names("g2p") == ATTENTIONS | ALIGNMENTS
+    assert {path.stem.removeprefix("deng2018_") for path in DENG2018} == {"soft"} | ALIGNMENTS - {"dirichlet"}
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_configs_differ_in_the_attention_or_the_alignment_alone(task):
-    configs = {path.stem: Params.from_file(path).as_dict()["model"] for path in CONFIGS if path.parent.name == task}
+    paths = [path for path in CONFIGS if path.parent.name == task and path not in DENG2018]
+    configs = {path.stem: Params.from_file(path).as_dict()["model"] for path in paths}
     for name, model in configs.items():
         if name in ATTENTIONS:
             assert model.pop("attention")["type"] == name
@@ -63,12 +66,23 @@ def test_configs_differ_in_the_attention_or_the_alignment_alone(task):
     assert all(model == configs["softmax"] for model in configs.values())
 
 
+def test_the_configs_of_deng_2018_differ_in_the_alignment_alone():
+    configs = [Params.from_file(path).as_dict() for path in sorted(DENG2018)]
+    alignments = [config["model"].pop("latent_alignment") for config in configs]
+    assert all(config == configs[0] for config in configs)
+    networks = [alignment["inference_network"] for alignment in alignments if alignment["type"] == "variational"]
+    assert len(networks) == 4 and all(network == networks[0] for network in networks)
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_config_trains_evaluates_and_predicts(allennlp, config, tmp_path):
+def test_every_config_trains_evaluates_and_predicts(allennlp, config, tmp_path, monkeypatch):
+    # Their sizes are changed by one number.
+    monkeypatch.setenv("DENG2018_DIM", "8")
     task = config.parent.name
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps(row(task, *pair)) + "\n" for pair in PAIRS))
-    overrides = {"train_data_path": str(data), "validation_data_path": str(data), **SMALL}
+    small = {"trainer.num_epochs": 1} if config in DENG2018 else SMALL
+    overrides = {"train_data_path": str(data), "validation_data_path": str(data), **small}
     run = tmp_path / "run"
     allennlp("train", config, "-s", run, "--overrides", json.dumps(overrides), *INCLUDE)
     allennlp("evaluate", run / "model.tar.gz", data, "--output-file", tmp_path / "metrics.json", *INCLUDE)

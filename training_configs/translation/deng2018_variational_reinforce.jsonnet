@@ -1,0 +1,3 @@
+local deng2018 = import '../common/deng2018.libsonnet';
+
+deng2018.variational('reinforce')
