@@ -6,6 +6,7 @@ from allennlp.modules.attention import Attention
 from allennlp.nn.util import masked_mean
 
 from regattn_allennlp.modules.attention.attend import attend
+from regattn_allennlp.modules.lstm_steps import LstmSteps
 
 # By these names AllenNLP's beam search knows the states of several layers: of shape (num_layers, group_size, dim).
 HIDDEN, CELL = "decoder_hidden", "decoder_context"
@@ -104,6 +105,7 @@ class AttentionalDecoder(torch.nn.Module):
         self._input_feeding = input_feeding
         self._fed_dim = {None: 0, "attentional_vector": attentional_dim, "context": memory_dim}[input_feeding]
         self._dropout = torch.nn.Dropout(dropout)
+        self._input_dim = input_dim
         self._lstm = torch.nn.LSTM(
             input_dim + self._fed_dim,
             hidden_dim,
@@ -156,9 +158,13 @@ class AttentionalDecoder(torch.nn.Module):
             states, _ = self._lstm(inputs, (state[HIDDEN], state[CELL]))
             weights, scores = attend(self.attention, states, memory.rows, memory.mask)
             return Decoded(states, self._state_layer(states), weights, scores, dropout)
+        lstm = LstmSteps(self._lstm, self._input_dim)
+        # Not by indices: the gradient of each would be a tensor for all steps.
+        of_inputs = lstm.of_inputs(inputs).unbind(1)
+        dropouts = [None] * num_steps if dropout is None else dropout.unbind(1)
         steps = [
-            self.step(inputs[:, number], memory, state, None if dropout is None else dropout[:, number])
-            for number in range(num_steps)
+            self._step(lstm, of_step, memory, state, dropout_of_step)
+            for of_step, dropout_of_step in zip(of_inputs, dropouts, strict=True)
         ]
         step_scores = [step.scores for step in steps if step.scores is not None]
         return Decoded(
@@ -169,13 +175,7 @@ class AttentionalDecoder(torch.nn.Module):
             dropout,
         )
 
-    def step(
-        self,
-        inputs: torch.Tensor,
-        memory: Memory,
-        state: dict[str, torch.Tensor],
-        dropout: Optional[torch.Tensor] = None,
-    ) -> Decoded:
+    def step(self, inputs: torch.Tensor, memory: Memory, state: dict[str, torch.Tensor]) -> Decoded:
         """
         One step, of one or several sequences for each item of the memory: those of an item follow each other.
 
@@ -185,18 +185,25 @@ class AttentionalDecoder(torch.nn.Module):
             Shape (group_size, input_dim): the embedded tokens before the step.
         state : `Dict[str, torch.Tensor]`
             Is made that after the step.
-        dropout : `torch.Tensor`, optional
-            Shape (group_size, attentional_dim).
 
         # Returns
 
         What is of shape (batch_size, group_size // batch_size, ...): an item's sequences are in the place of steps.
         """
-        if self._input_feeding:
-            inputs = torch.cat([inputs, state[FED]], dim=1)
-        output, (state[HIDDEN], state[CELL]) = self._lstm(inputs.unsqueeze(1), (state[HIDDEN], state[CELL]))
+        lstm = LstmSteps(self._lstm, self._input_dim)
+        return self._step(lstm, lstm.of_inputs(inputs), memory, state, None)
+
+    def _step(
+        self,
+        lstm: LstmSteps,
+        of_inputs: torch.Tensor,
+        memory: Memory,
+        state: dict[str, torch.Tensor],
+        dropout: Optional[torch.Tensor],
+    ) -> Decoded:
+        state[HIDDEN], state[CELL] = lstm.step(of_inputs, state.get(FED), state[HIDDEN], state[CELL])
         # Shape: (batch_size, group_size // batch_size, hidden_dim)
-        states = output.view(len(memory.rows), -1, output.size(2))
+        states = state[HIDDEN][-1].unflatten(0, (len(memory.rows), -1))
         weights, scores = attend(self.attention, states, memory.rows, memory.mask)
         projected_states = self._state_layer(states)
         fed_weights = weights
