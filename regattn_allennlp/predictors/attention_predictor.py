@@ -169,9 +169,12 @@ class AttentionPredictor(Predictor):
         return attention_map(words, direction)
 
     def predict_instance(self, instance: Instance) -> JsonDict:
-        return self.predict_batch_instance([instance])[0]
+        return self._predictions([instance])[0]
 
     def predict_batch_instance(self, instances: list[Instance]) -> list[JsonDict]:
+        return self._predictions(instances)
+
+    def _predictions(self, instances: list[Instance]) -> list[JsonDict]:
         # Asked without the targets that are given, models tell what they would write.
         asked = [
             Instance({name: field for name, field in instance.fields.items() if name != self.given_field})

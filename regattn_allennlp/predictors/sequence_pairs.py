@@ -132,8 +132,8 @@ class SequencePairsPredictor(AttentionPredictor):
     def to_instance(self, inputs: JsonDict) -> Instance:
         return self._dataset_reader.text_to_instance(inputs["source"], self.given(inputs))
 
-    def predict_batch_instance(self, instances: list[Instance]) -> list[JsonDict]:
-        return [_shown(prediction) for prediction in super().predict_batch_instance(instances)]
+    def _predictions(self, instances: list[Instance]) -> list[JsonDict]:
+        return [_shown(prediction) for prediction in super()._predictions(instances)]
 
     def predictions_to_labeled_instances(self, instance: Instance, outputs: JsonDict) -> list[Instance]:
         """A copy of the instance with the best of the "predictions" as its target: for AllenNLP's interpreters."""
