@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from regattn_allennlp.commands.help_formatter import HelpFormatter
 from regattn_allennlp.data.example import Example
+from regattn_allennlp.modules.latent_alignment import DISTRIBUTIONS
 from regattn_allennlp.predictors.archives import (
     Task,
     archive_names,
@@ -28,7 +29,12 @@ from regattn_allennlp.predictors.archives import (
 )
 from regattn_allennlp.predictors.attention_predictor import AttentionPredictor
 from regattn_allennlp.visualization.attention_figure import attention_figure
-from regattn_allennlp.visualization.attention_page import attention_page, page_example
+from regattn_allennlp.visualization.attention_page import (
+    attention_page,
+    page_example,
+    panel_title,
+    panels_of,
+)
 from regattn_allennlp.whole_file import naming
 
 DOTS_PER_INCH = 150
@@ -39,8 +45,15 @@ SUFFIXES = (".html", ".pdf", ".png", ".svg")
 # Of each task, by the keys that its predictor takes, the options that give a single item. `_flag` spells them.
 ITEM_KEYS: tuple[dict[str, str], ...] = (
     {"premise": "the premise of one pair", "hypothesis": "and its hypothesis"},
-    {"source": "one text to translate, to sum up, to pronounce"},
-    {"question": "one question about an image", "image_id": "and the image, as the region features name it"},
+    {
+        "source": "one text to translate, to sum up, to pronounce",
+        "target": "with --alignment: the text that it is aligned with",
+    },
+    {
+        "question": "one question about an image",
+        "image_id": "and the image, as the region features name it",
+        "answer": "with --alignment: the answer that it is aligned for",
+    },
 )
 
 DESCRIPTION = """\
@@ -70,6 +83,12 @@ intra_sentence_attention, a graph encoder, a transformer.
     allennlp show-attention output/aligned --premise "A dog." \\
         --hypothesis "An animal." --direction premise_to_premise --layer 0 \\
         --head all --out heads.png
+
+Of a latent alignment, and of a target that is given, prior and posterior stand side by side: the weights, and what
+they are once the target is known.
+
+    allennlp show-attention output/exact --source "ein kleiner hund" \\
+        --target "a small dog" --alignment posterior --out attention.png
 
 Each row of a heat map is a word that attends (of the hypothesis, of the text that was written), and its weights over
 the columns (the words of the premise, of the source) sum to 1. A blank cell is a weight of exactly zero, a dot one
@@ -140,6 +159,12 @@ class ShowAttention(Subcommand):
             "--head", metavar="N",
             help='of self-attention: the head, from 0 on; "all" draws each, "mean" their mean (default: mean)',
         )  # fmt: skip
+        subparser.add_argument(
+            "--alignment", choices=DISTRIBUTIONS, default=DISTRIBUTIONS[0], metavar="WHICH",
+            help='of latent alignments: "posterior" shows prior and posterior of the target that each item has (its '
+            'gold answer, or --target, --answer), "approximate_posterior" besides them what the inference network '
+            'holds the posterior to be; "prior" the weights of what a model says',
+        )  # fmt: skip
         subparser.add_argument("--batch-size", type=int, default=32, metavar="N", help="items to predict at a time")
         subparser.add_argument(
             "--cuda-device", type=int, default=-1, metavar="ID", help="the GPU to use, -1 for the CPU"
@@ -151,12 +176,14 @@ class ShowAttention(Subcommand):
 class View(NamedTuple):
     """
     One of the maps that stand side by side: what `draws` make of the prediction of the archive of that number, one for
-    each direction that can be chosen.
+    each direction that can be chosen. With a `panel`, the prediction is one of a given target with these weights: see
+    `AttentionPredictor.as_written`.
     """
 
     title: str
     archive: int
     draws: Sequence[Callable[[JsonDict], JsonDict]]
+    panel: Optional[str] = None
 
 
 def _show_attention(arguments: argparse.Namespace) -> None:
@@ -164,6 +191,9 @@ def _show_attention(arguments: argparse.Namespace) -> None:
     names = archive_names(arguments.archives)
     task = common_task({path: read_config(path) for path in arguments.archives})
     direction, is_self_attention = _direction(arguments, task)
+    panels = panels_of(arguments.alignment)
+    if arguments.alignment != "prior":
+        _check_alignment(arguments.alignment, task, direction, is_self_attention)
     examples = _examples(arguments, task)
     predictors = [loaded.predictor for loaded in load_predictors(arguments.archives, arguments.cuda_device)]
     is_page = arguments.out.suffix.lower() == ".html"
@@ -171,17 +201,20 @@ def _show_attention(arguments: argparse.Namespace) -> None:
     directions = task.directions if is_page and arguments.direction is None else [direction]
     views: list[View] = []
     for number, (name, predictor) in enumerate(zip(names, predictors, strict=True)):
+        if arguments.alignment != "prior":
+            predictor.require_distribution(arguments.alignment, name)
         if is_self_attention:
             predictor.self_attention = True
             views += _self_attention_views(name, number, predictor, direction, arguments)
         else:
             draws = [partial(predictor.attention_map, direction=each) for each in directions]
-            views.append(View(name, number, draws))
+            views += [View(panel_title(name, panel), number, draws, panel) for panel in panels]
     shown = _predict(examples, predictors, views, arguments.batch_size)
     titles = [view.title for view in views]
     with naming(arguments.out):
         if is_page:
-            arguments.out.write_text(attention_page(titles, list(shown)), encoding="utf-8")
+            page = attention_page(titles, list(shown), are_given=arguments.alignment != "prior")
+            arguments.out.write_text(page, encoding="utf-8")
             written = str(arguments.out)
         else:
             written = _draw(titles, shown, len(examples), arguments.out)
@@ -222,6 +255,18 @@ def _direction(arguments: argparse.Namespace, task: Task) -> tuple[str, bool]:
     return direction, layered or direction not in task.directions
 
 
+def _check_alignment(alignment: str, task: Task, direction: str, is_self_attention: bool) -> None:
+    if task.predictor.given_key is None:
+        raise ConfigurationError(
+            f'--alignment is "{alignment}", but models for the task "{task.predictor_name}" have no latent alignment.'
+        )
+    if is_self_attention:
+        raise ConfigurationError(
+            f'--alignment is "{alignment}", which is of {", ".join(task.directions)}, not of self-attention '
+            f"{direction}."
+        )
+
+
 def _self_attention_views(
     name: str, archive: int, predictor: AttentionPredictor, direction: str, arguments: argparse.Namespace
 ) -> list[View]:
@@ -252,21 +297,39 @@ def _examples(arguments: argparse.Namespace, task: Task) -> list[Example]:
     """What is to be shown: a single item by the options that its task has, or those of --input."""
     given = {key: getattr(arguments, key) for keys in ITEM_KEYS for key in keys if getattr(arguments, key) is not None}
     # A task that has no options of its own is shown by --input.
-    wanted = next((tuple(keys) for keys in ITEM_KEYS if set(task.predictor.required_keys) <= keys.keys()), ())
+    keys = next((tuple(keys) for keys in ITEM_KEYS if set(task.predictor.required_keys) <= keys.keys()), ())
+    is_aligned = arguments.alignment != "prior"
+    given_key = task.predictor.given_key
+    wanted = keys if is_aligned else tuple(key for key in keys if key != given_key)
     # In any order, and nothing besides.
     if given.keys() != (set(wanted) if arguments.input is None else set()) or not (given or arguments.input):
         found = [*(["--input"] if arguments.input is not None else []), *map(_flag, given)]
-        single = " and ".join(map(_flag, wanted))
+        *firsts, last = map(_flag, wanted) if wanted else [""]
+        single = f"{', '.join(firsts)} and {last}" if firsts else last
+        both = "both " if len(firsts) == 1 else ""
         raise ConfigurationError(
-            f'Given is {" and ".join(found) or "no item"}: for the task "{task.predictor_name}" wanted is --input'
-            + (f", or {'both ' if len(wanted) > 1 else ''}{single}." if single else ".")
+            f'Given is {" and ".join(found) or "no item"}: for the task "{task.predictor_name}" '
+            + (f'with --alignment "{arguments.alignment}" ' if is_aligned or given_key in given else "")
+            + "wanted is --input"
+            + (f", or {both}{single}." if single else ".")
         )
     if arguments.input is None:
         for key, value in given.items():
             if not value.strip():
                 raise ConfigurationError(f"{_flag(key)} must be a text, but is {value!r}.")
         return [Example(given, gold=None)]
-    return list(read_examples(arguments.archives[0], arguments.input))
+    examples = list(read_examples(arguments.archives[0], arguments.input))
+    if not is_aligned:
+        return examples
+    for number, example in enumerate(examples, start=1):
+        if example.gold is None:
+            raise ConfigurationError(
+                f'--alignment is "{arguments.alignment}", but item {number} of "{arguments.input}" has no {given_key} '
+                f"to be aligned: {example.inputs}"
+            )
+    assert given_key is not None
+    # What is given is nothing that a model could be right or wrong about.
+    return [Example({**example.inputs, given_key: example.gold}, gold=None) for example in examples]
 
 
 def _flag(key: str) -> str:
@@ -277,21 +340,28 @@ def _predict(
     examples: Sequence[Example], predictors: Sequence[AttentionPredictor], views: Sequence[View], batch_size: int
 ) -> Iterator[JsonDict]:
     """Yields what `attention_page` takes, item by item."""
+    number = 0
     with Tqdm.tqdm(total=len(examples), desc="showing") as progress:
         for batch in lazy_groups_of(examples, batch_size):
             of_archives = [
                 predictor.predict_batch_json([dict(example.inputs) for example in batch]) for predictor in predictors
             ]
             for example, *predictions in zip(batch, *of_archives, strict=True):
-                shown = [
-                    {
-                        **predictors[view.archive].answer(predictions[view.archive])._asdict(),
-                        "maps": [draw(predictions[view.archive]) for draw in view.draws],
-                    }
-                    for view in views
-                ]
+                number += 1
+                try:
+                    shown = [_shown(view, predictors[view.archive], predictions[view.archive]) for view in views]
+                except ConfigurationError as error:
+                    raise ConfigurationError(
+                        f"Item {number}, {example.inputs}, cannot be shown: {error.message}"
+                    ) from error
                 yield page_example(example.inputs, example.gold, shown)
                 progress.update()
+
+
+def _shown(view: View, predictor: AttentionPredictor, prediction: JsonDict) -> JsonDict:
+    if view.panel is not None:
+        prediction = predictor.as_written(prediction, view.panel)
+    return {**predictor.answer(prediction)._asdict(), "maps": [draw(prediction) for draw in view.draws]}
 
 
 def _draw(names: Sequence[str], shown: Iterator[JsonDict], number: int, out: Path) -> str:

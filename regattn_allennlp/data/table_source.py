@@ -113,24 +113,30 @@ class TableSource(RowSource):
                 # A row without a label has -1 also where labels have names.
                 yield row, value if names is None or value in (None, -1) else names[value]
 
-    def texts(self, rows: Iterable[int], columns: Sequence[str], skip_empty: bool = False) -> Iterator[TextRow]:
+    def texts(
+        self, rows: Iterable[int], columns: Sequence[str], skip_empty: bool = False, needs_gold: bool = True
+    ) -> Iterator[TextRow]:
         """
         Yields each of the `rows` with the texts that it has in the `columns`. One that lacks a text is a mistake, or
-        is skipped.
+        is skipped; but for gold answers that are not needed: of a row without one there are the other texts.
         """
         lines = [LINE_COLUMN] if LINE_COLUMN in self.table.column_names else []
+        gold_column = self.columns[-1]
+        if not needs_gold and gold_column not in self.table.column_names:
+            columns = [column for column in columns if column != gold_column]
         table = self.table.select_columns([*lines, *dict.fromkeys(columns)])
         for group in lazy_groups_of(rows, BATCH_SIZE):
             batch = table[group]
             places = [f"line {line}" for line in batch[LINE_COLUMN]] if lines else map(_row_place, group)
             for row, place, *texts in zip(group, places, *(batch[column] for column in columns), strict=True):
-                wrong = [
+                wanted = [
                     (column, text)
                     for column, text in zip(columns, texts, strict=True)
-                    if not isinstance(text, str) or not text.strip()
+                    if needs_gold or column != gold_column or not _is_blank(text)
                 ]
+                wrong = [(column, text) for column, text in wanted if not isinstance(text, str) or _is_blank(text)]
                 if not wrong:
-                    yield TextRow(row, place, tuple(texts))
+                    yield TextRow(row, place, tuple(text for _, text in wanted))
                 elif not skip_empty or any(not isinstance(text, str | None) for _, text in wrong):
                     raise _not_a_text(f"{self.name}, {place}", *wrong[0])
 
@@ -443,6 +449,10 @@ def _find_columns(name: str, existing: Sequence[str], wanted: _Wanted) -> tuple[
 
 def _enumeration(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _is_blank(text: Any) -> bool:
+    return text is None or (isinstance(text, str) and not text.strip())
 
 
 def _not_a_text(location: str, column: str, value: Any) -> ConfigurationError:

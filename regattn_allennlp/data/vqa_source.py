@@ -51,9 +51,12 @@ def annotations_name(questions_name: str) -> Optional[str]:
     return os.path.join(folder, f"{before.replace('OpenEnded_', '')}annotations{after}") if found else None
 
 
-def open_vqa_source(file_path: str, annotations: Sequence[str] = (), has_answers: bool = True) -> VqaSource:
+def open_vqa_source(
+    file_path: str, annotations: Sequence[str] = (), has_answers: bool = True, needs_answers: bool = True
+) -> VqaSource:
     """
-    Opens a source; `VqaDatasetReader` says what its arguments may be.
+    Opens a source; `VqaDatasetReader` says what its arguments may be. Where answers are not needed, there are those
+    of the annotations that are found.
 
     # Raises
 
@@ -64,7 +67,9 @@ def open_vqa_source(file_path: str, annotations: Sequence[str] = (), has_answers
     if name.startswith("sample:"):
         table = _load_sample(name)
     else:
-        table = _load_files(name, _annotations_of(name, annotations) if has_answers else [])
+        table = _load_files(
+            name, _annotations_of(name, annotations, needs_answers) if has_answers else [], needs_answers
+        )
     return VqaSource(name, table, select_rows(file_path, table, "questions"))
 
 
@@ -82,11 +87,13 @@ def _load_sample(name: str) -> datasets.Dataset:
     )
 
 
-def _annotations_of(name: str, given: Sequence[str]) -> list[str]:
+def _annotations_of(name: str, given: Sequence[str], are_needed: bool) -> list[str]:
     if given:
-        return list(given)
+        return [one for one in given if are_needed or _is_found(one)]
     expected = annotations_name(name)
     _local(name)  # where the questions themselves are missing, that is told
+    if not are_needed:
+        return [expected] if expected is not None and _is_found(expected) else []
     if expected is None or not ("://" in expected or "!" in expected or os.path.isfile(expected)):
         reason = '"questions" is not in its name' if expected is None else f'there is no "{expected}"'
         raise ConfigurationError(
@@ -96,11 +103,20 @@ def _annotations_of(name: str, given: Sequence[str]) -> list[str]:
     return [expected]
 
 
-def _load_files(name: str, annotations: list[str]) -> datasets.Dataset:
+def _is_found(annotations: str) -> bool:
+    try:
+        _local(annotations)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def _load_files(name: str, annotations: list[str], needs_answers: bool) -> datasets.Dataset:
     # A tuple: the datasets library would share a list out to several writers.
     files = tuple((file, _local(file)) for file in (name, *annotations))
     states = [(os.path.abspath(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for _, path in files]
-    return generate_table(_rows, {"files": files}, FEATURES, Hasher.hash((VERSION, "vqa", states)))
+    fingerprint = Hasher.hash((VERSION, "vqa", states, needs_answers))
+    return generate_table(_rows, {"files": files, "needs_answers": needs_answers}, FEATURES, fingerprint)
 
 
 def _local(name: str) -> str:
@@ -113,7 +129,7 @@ def _local(name: str) -> str:
         ) from error
 
 
-def _rows(files: tuple[tuple[str, str], ...]) -> Iterator[dict[str, Any]]:
+def _rows(files: tuple[tuple[str, str], ...], needs_answers: bool) -> Iterator[dict[str, Any]]:
     (questions_name, questions_path), *annotation_files = files
     answers: dict[int, tuple[list[str], str]] = {}
     for name, path in annotation_files:
@@ -126,7 +142,7 @@ def _rows(files: tuple[tuple[str, str], ...]) -> Iterator[dict[str, Any]]:
         location = f"{questions_name}, question {entry['question_id']} (image {entry['image_id']})"
         if not entry["question"].strip():
             raise ConfigurationError(f'{location}: "question" is {entry["question"]!r}, and should be a sentence.')
-        if annotation_files and entry["question_id"] not in answers:
+        if needs_answers and annotation_files and entry["question_id"] not in answers:
             names = " or ".join(name for name, _ in annotation_files)
             raise ConfigurationError(f"{location}: there is no annotation with its question_id in {names}.")
         given, answer = answers.get(entry["question_id"], (None, None))

@@ -56,6 +56,15 @@ class AttentionModel(Model):
                 layers.setdefault(direction, {})[name] = num_heads
         return layers
 
+    @property
+    def given_distributions(self) -> tuple[str, ...]:
+        """
+        Of a given target, which weights can be told: "prior", the attention; of a model with a latent alignment
+        "posterior", what they are once the target is known; and "approximate_posterior", what its inference network
+        holds that to be. See `LatentAlignment.distributions`.
+        """
+        return ("prior",)
+
     def alignment_metrics(self, reset: bool = False) -> dict[str, float]:
         """
         For `get_metrics`: "alignment_loss" and "alignment_distance", the means over the batches; none where nothing is

@@ -45,11 +45,14 @@ class TargetScores(NamedTuple):
     weights : shape (batch_size, target_length, source_length)
         The attention, which is the prior of a latent alignment.
     posterior : shape (batch_size, target_length, source_length), or `None` where the alignment is not latent
+        See `LatentAlignment.posterior`. Without gradients, as what follows.
+    approximate_posterior : shape (batch_size, target_length, source_length), or `None` without an inference network
     """
 
     log_probs: torch.Tensor
     weights: torch.Tensor
     posterior: Optional[torch.Tensor]
+    approximate_posterior: Optional[torch.Tensor]
 
 
 @Model.register("attentional_seq2seq")
@@ -232,9 +235,8 @@ class AttentionalSeq2Seq(AttentionModel):
         return self._beam_search.beam_size
 
     @property
-    def has_latent_alignment(self) -> bool:
-        """Whether what the attention weights become once the target is known, the posterior, is another thing."""
-        return not isinstance(self._latent_alignment, SoftAlignment)
+    def given_distributions(self) -> tuple[str, ...]:
+        return self._latent_alignment.distributions
 
     @property
     def attention(self) -> Attention:
@@ -342,14 +344,20 @@ class AttentionalSeq2Seq(AttentionModel):
         decoded = self._decode(memory, ids[:, :-1])
         queries = self._queries(memory, decoded, targets, mask)
         log_probs = self._latent_alignment.log_marginal(queries)
-        of_tokens = self._latent_alignment.posterior(
-            queries, self._posterior_scores(embedded, memory, decoded, targets, mask)
-        )
-        posterior = None
-        if of_tokens is not None:
-            posterior = of_tokens.new_zeros(decoded.weights.shape).masked_scatter(mask.unsqueeze(2), of_tokens)
+        with torch.no_grad():
+            of_tokens = (
+                self._latent_alignment.posterior(queries),
+                self._latent_alignment.approximate_posterior(
+                    queries, self._posterior_scores(embedded, memory, decoded, targets, mask)
+                ),
+            )
         return TargetScores(
-            log_probs.new_zeros(mask.shape).masked_scatter(mask, log_probs), decoded.weights, posterior
+            log_probs.new_zeros(mask.shape).masked_scatter(mask, log_probs),
+            decoded.weights,
+            *(
+                None if one is None else one.new_zeros(decoded.weights.shape).masked_scatter(mask.unsqueeze(2), one)
+                for one in of_tokens
+            ),
         )
 
     def _decode(self, memory: Memory, ids: torch.Tensor) -> Decoded:

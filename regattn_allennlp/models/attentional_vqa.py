@@ -1,5 +1,4 @@
-from collections.abc import Callable
-from typing import Any, ClassVar, Optional
+from typing import Any, ClassVar, NamedTuple, Optional
 
 import torch
 from allennlp.common import Lazy
@@ -17,11 +16,42 @@ from regattn_allennlp.modules.attention import attend, learned_regularization
 from regattn_allennlp.modules.latent_alignment import AlignmentQueries, LatentAlignment, SoftAlignment
 from regattn_allennlp.training.metrics import AttentionStatistics, ItemAverage, TokenPerplexity
 
-# Of contexts, with the numbers of the queries or questions that they belong to.
-LogLikelihood = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
 # How many answers a prediction tells the probabilities of.
 NUM_SHOWN_ANSWERS = 5
+
+
+class AnswerScores(NamedTuple):
+    """
+    What a model holds of given answers.
+
+    log_probs : shape (batch_size,)
+        Of each answer's marginal probability, in nats; -inf for an answer that is not known.
+    weights : shape (batch_size, num_regions)
+        The attention, which is the prior of a latent alignment.
+    posterior : shape (batch_size, num_regions), or `None` where the alignment is not latent
+        See `LatentAlignment.posterior`; 0, as what follows, for an answer that is not known.
+    approximate_posterior : shape (batch_size, num_regions), or `None` without an inference network
+    """
+
+    log_probs: torch.Tensor
+    weights: torch.Tensor
+    posterior: Optional[torch.Tensor]
+    approximate_posterior: Optional[torch.Tensor]
+
+
+class Attended(NamedTuple):
+    """What the model makes of questions and images before it answers; see `AttentionalVqa` for the steps."""
+
+    # Shape (of the first three): (batch_size, 1, query_dim); (batch_size, 1, num_regions), the scores if there are any
+    query: torch.Tensor
+    weights: torch.Tensor
+    scores: Optional[torch.Tensor]
+    # Shape: (batch_size, num_regions, value_dim)
+    values: torch.Tensor
+    # Shape: (batch_size, num_regions)
+    region_mask: torch.Tensor
+    # Shape: (batch_size, value_dim)
+    factors: torch.Tensor
 
 
 @Model.register("attentional_vqa")
@@ -140,9 +170,8 @@ class AttentionalVqa(AttentionModel):
         return ("accuracy", "perplexity")
 
     @property
-    def has_latent_alignment(self) -> bool:
-        """Whether what the attention weights become once the target is known, the posterior, is another thing."""
-        return not isinstance(self._latent_alignment, SoftAlignment)
+    def given_distributions(self) -> tuple[str, ...]:
+        return self._latent_alignment.distributions
 
     @property
     def attention(self) -> Attention:
@@ -160,7 +189,6 @@ class AttentionalVqa(AttentionModel):
         region_mask: torch.Tensor,
         answer: Optional[torch.Tensor] = None,
         metadata: Optional[list[dict[str, Any]]] = None,
-        with_posterior: bool = False,
     ) -> dict[str, Any]:
         """
         # Parameters
@@ -171,8 +199,6 @@ class AttentionalVqa(AttentionModel):
             Shape (batch_size, num_regions): which regions there are; at least one for each image.
         answer : `torch.LongTensor`, optional
             Shape (batch_size,).
-        with_posterior : `bool`, optional (default = `False`)
-            Whether the output has the posterior, given the answers, of a model that is not training.
 
         # Returns
 
@@ -184,15 +210,63 @@ class AttentionalVqa(AttentionModel):
         loss : scalar
             If `answer` is given: the mean over the questions with an answer that is known, in nats; in training, of
             what the alignment minimizes, otherwise of -log of the answer's marginal probability.
-        question_to_regions_posterior : shape (batch_size, 1, num_regions)
-            If wanted, and if the alignment is latent: what the regions' probabilities are once the answer is known;
-            0 for an answer that is not known.
         item_scores : shape (batch_size,)
             If `answer` is given and the model is not training: what the most probable answer is worth, by the
             metadata's "answer_scores" if it is there, otherwise 1 for `answer`.
         question_tokens, boxes, region_names, image and so on
             The metadata, if it is given.
         """
+        attended = self._attend(question, regions, region_mask)
+        self._attention_statistics(attended.weights, region_mask.unsqueeze(1))
+        output: dict[str, Any] = {"question_to_regions_attention": attended.weights}
+        for key in metadata[0] if metadata else ():
+            output[key] = [item[key] for item in metadata or ()]
+        targets = None if answer is None else self._targets(answer)
+        if self.training:
+            if targets is not None:
+                output["loss"] = self._training_loss(attended, targets)
+            return output
+
+        # Shape: (batch_size, num_answers)
+        log_marginal = self._latent_alignment.log_marginal(
+            self._queries(attended, torch.arange(len(regions), device=regions.device))
+        )
+        output["answer_probs"] = torch.nn.functional.pad(log_marginal.exp(), (self._num_special_answers, 0))
+        if targets is not None:
+            known = (targets >= 0).nonzero().squeeze(1)
+            log_probs = log_marginal[known, targets[known]]
+            self._perplexity(log_probs)
+            output["loss"] = -log_probs.sum() / max(1, len(log_probs))
+            output["item_scores"] = self._item_scores(log_marginal, targets, metadata)
+            self._accuracy(output["item_scores"])
+        return output
+
+    def score_answer(
+        self,
+        question: TextFieldTensors,
+        regions: torch.Tensor,
+        region_mask: torch.Tensor,
+        answer: torch.Tensor,
+        metadata: Optional[list[dict[str, Any]]] = None,
+    ) -> AnswerScores:
+        """What the model holds of given answers; parameters as of `forward`."""
+        attended = self._attend(question, regions, region_mask)
+        targets = self._targets(answer)
+        is_unknown = targets < 0
+        targets = targets.clamp(min=0)
+        items = torch.arange(len(targets), device=targets.device)
+        queries = self._queries(attended, items, targets)
+        of_regions = (
+            self._latent_alignment.posterior(queries),
+            self._latent_alignment.approximate_posterior(queries, self._posterior_scores(attended, items, targets)),
+        )
+        return AnswerScores(
+            self._latent_alignment.log_marginal(queries).masked_fill(is_unknown, -torch.inf),
+            attended.weights.squeeze(1),
+            *(None if one is None else one.masked_fill(is_unknown.unsqueeze(1), 0.0) for one in of_regions),
+        )
+
+    def _attend(self, question: TextFieldTensors, regions: torch.Tensor, region_mask: torch.Tensor) -> Attended:
         question_mask = get_text_field_mask(question)
         # Shape: (batch_size, question_dim)
         encoded_question = self._question_encoder(self._dropout(self._text_field_embedder(question)), question_mask)
@@ -204,105 +278,63 @@ class AttentionalVqa(AttentionModel):
         query = self._query_feedforward(encoded_question).unsqueeze(1)
         # Shape (both): (batch_size, 1, num_regions)
         weights, scores = attend(self._attention, query, values, region_mask)
-        self._attention_statistics(weights, region_mask.unsqueeze(1))
-        # Shape: (batch_size, value_dim)
-        factors = self._question_feedforward(encoded_question)
-
-        def log_probabilities(contexts: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-            # Shape: (num_contexts, num_answers)
-            return self._answer_layer(self._classifier_feedforward(contexts * factors[items])).log_softmax(dim=-1)
-
-        def queries(items: torch.Tensor, log_likelihood: LogLikelihood) -> AlignmentQueries:
-            return AlignmentQueries(
-                weights=weights[items, 0],
-                mask=region_mask[items],
-                values=values,
-                items=items,
-                log_likelihood=log_likelihood,
-                scores=None if scores is None else scores[items, 0],
-            )
-
-        output: dict[str, Any] = {"question_to_regions_attention": weights}
-        for key in metadata[0] if metadata else ():
-            output[key] = [item[key] for item in metadata or ()]
-        targets = None if answer is None else self._targets(answer)
-        if self.training:
-            if targets is not None:
-                output["loss"] = self._training_loss(queries, log_probabilities, targets, query, values, region_mask)
-            return output
-
-        # Shape: (batch_size, num_answers)
-        log_marginal = self._latent_alignment.log_marginal(
-            queries(torch.arange(len(weights), device=weights.device), log_probabilities)
-        )
-        output["answer_probs"] = torch.nn.functional.pad(log_marginal.exp(), (self._num_special_answers, 0))
-        if targets is not None:
-            known = (targets >= 0).nonzero().squeeze(1)
-            log_probs = log_marginal[known, targets[known]]
-            self._perplexity(log_probs)
-            output["loss"] = -log_probs.sum() / max(1, len(log_probs))
-            output["item_scores"] = self._item_scores(log_marginal, targets, metadata)
-            self._accuracy(output["item_scores"])
-            if with_posterior:
-                posterior = self._latent_alignment.posterior(
-                    *self._of_answers(queries, log_probabilities, targets, known, query, values, region_mask)
-                )
-                if posterior is not None:
-                    output["question_to_regions_posterior"] = torch.zeros_like(weights).index_copy(
-                        0, known, posterior.unsqueeze(1)
-                    )
-        return output
+        return Attended(query, weights, scores, values, region_mask, self._question_feedforward(encoded_question))
 
     def _targets(self, answer: torch.Tensor) -> torch.Tensor:
         """The answers' numbers without padding and the unknown answer, which are negative."""
         return answer - self._num_special_answers
 
-    def _training_loss(
-        self,
-        queries: Callable[[torch.Tensor, LogLikelihood], AlignmentQueries],
-        log_probabilities: LogLikelihood,
-        targets: torch.Tensor,
-        query: torch.Tensor,
-        values: torch.Tensor,
-        region_mask: torch.Tensor,
-    ) -> torch.Tensor:
+    def _training_loss(self, attended: Attended, targets: torch.Tensor) -> torch.Tensor:
         # Shape: (num_known,)
         known = (targets >= 0).nonzero().squeeze(1)
         if not len(known):
-            return query.sum() * 0  # something to go backward from
+            return attended.query.sum() * 0  # something to go backward from
         objective = self._latent_alignment.objective(
-            *self._of_answers(queries, log_probabilities, targets, known, query, values, region_mask)
+            self._queries(attended, known, targets), self._posterior_scores(attended, known, targets)
         )
         return -objective.sum() / len(known)
 
-    def _of_answers(
-        self,
-        queries: Callable[[torch.Tensor, LogLikelihood], AlignmentQueries],
-        log_probabilities: LogLikelihood,
-        targets: torch.Tensor,
-        known: torch.Tensor,
-        query: torch.Tensor,
-        values: torch.Tensor,
-        region_mask: torch.Tensor,
-    ) -> tuple[AlignmentQueries, Optional[torch.Tensor]]:
-        """The queries of the questions whose answers are known; what the inference network says, if there is one."""
+    def _queries(
+        self, attended: Attended, items: torch.Tensor, targets: Optional[torch.Tensor] = None
+    ) -> AlignmentQueries:
+        """
+        Those of the questions with these numbers: of the `targets`, shape (batch_size,), or without them of all
+        answers.
+        """
 
         def log_likelihood(contexts: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-            items = known[numbers]
-            return log_probabilities(contexts, items).gather(1, targets[items].unsqueeze(1)).squeeze(1)
+            own = items[numbers]
+            # Shape: (num_contexts, num_answers)
+            log_probs = self._answer_layer(self._classifier_feedforward(contexts * attended.factors[own])).log_softmax(
+                dim=-1
+            )
+            return log_probs if targets is None else log_probs.gather(1, targets[own].unsqueeze(1)).squeeze(1)
 
-        posterior_scores = None
-        if self._latent_alignment.inference_network is not None:
-            assert self._answer_embedding is not None
-            # Shape: (num_known, 1, num_regions)
-            posterior_scores = self._latent_alignment.inference_network(
-                values[known],
-                region_mask[known],
-                query[known],
-                self._answer_embedding(targets[known]).unsqueeze(1),
-                torch.ones_like(known, dtype=torch.bool).unsqueeze(1),
-            ).squeeze(1)
-        return queries(known, log_likelihood), posterior_scores
+        return AlignmentQueries(
+            weights=attended.weights[items, 0],
+            mask=attended.region_mask[items],
+            values=attended.values,
+            items=items,
+            log_likelihood=log_likelihood,
+            scores=None if attended.scores is None else attended.scores[items, 0],
+        )
+
+    def _posterior_scores(
+        self, attended: Attended, items: torch.Tensor, targets: torch.Tensor
+    ) -> Optional[torch.Tensor]:
+        """What the inference network says of the questions with these numbers, if there is one."""
+        if self._latent_alignment.inference_network is None:
+            return None
+        assert self._answer_embedding is not None
+        # Shape: (num_items, 1, num_regions)
+        scores = self._latent_alignment.inference_network(
+            attended.values[items],
+            attended.region_mask[items],
+            attended.query[items],
+            self._answer_embedding(targets[items]).unsqueeze(1),
+            torch.ones_like(items, dtype=torch.bool).unsqueeze(1),
+        )
+        return scores.squeeze(1)
 
     def _item_scores(
         self, log_marginal: torch.Tensor, targets: torch.Tensor, metadata: Optional[list[dict[str, Any]]]
@@ -332,12 +364,13 @@ class AttentionalVqa(AttentionModel):
             for numbers, probabilities in zip(top.indices.tolist(), top.values.tolist(), strict=True)
         ]
         output_dict["answer"] = [next(iter(probabilities)) for probabilities in output_dict["probabilities"]]
-        for key in ("question_to_regions_attention", "question_to_regions_posterior"):
-            if "num_regions" in output_dict and key in output_dict:
-                output_dict[key] = [
-                    weights[:, :number].detach().cpu().numpy()
-                    for weights, number in zip(output_dict[key], output_dict["num_regions"], strict=True)
-                ]
+        if "num_regions" in output_dict:
+            output_dict["question_to_regions_attention"] = [
+                weights[:, :number].detach().cpu().numpy()
+                for weights, number in zip(
+                    output_dict["question_to_regions_attention"], output_dict["num_regions"], strict=True
+                )
+            ]
         return output_dict
 
     def get_metrics(self, reset: bool = False) -> dict[str, float]:

@@ -38,6 +38,16 @@ class AttentionPredictor(Predictor):
     "same_as" and "unknown" of the words, or of a transformer's word pieces; and "weights", for each head and each row
     the weights over all columns, which sum to 1.
 
+    Where a line, or an instance of the dataset reader, has the task's `given_key`, say "target", the prediction has
+    "given_target": what the model holds of that target, whether it would write it or not. It is a dict with
+
+    - "log_prob", of the target's marginal probability, in nats;
+    - "attention", the weights, which are the prior p(z) of a latent alignment;
+    - "posterior", p(z | target), what a latent alignment makes of these once the target is known;
+    - "approximate_posterior", what the alignment's inference network, if it has one, holds the posterior to be.
+
+    See `LatentAlignment`. A target that is blank or null is none.
+
     What cannot be predicted is a ConfigurationError. The command `predict` names the line that it is in, and writes
     the predictions for the lines before it: see `compatibility.predict_command`.
     """
@@ -48,6 +58,11 @@ class AttentionPredictor(Predictor):
     # The text field whose words AllenNLP's attackers change unless they are told another; its gradients are
     # "grad_input_1". `None` where there is no text.
     attacked_field: ClassVar[Optional[str]]
+
+    # The key of a given target in a line, which need not be there, and what an instance calls it. `None` where
+    # nothing can be told of one.
+    given_key: ClassVar[Optional[str]] = None
+    given_field: ClassVar[Optional[str]] = None
 
     def __init__(
         self, model: Model, dataset_reader: DatasetReader, frozen: bool = True, self_attention: bool = False
@@ -65,6 +80,44 @@ class AttentionPredictor(Predictor):
     def attention_map(self, prediction: JsonDict, direction: str) -> JsonDict:
         """What is drawn of one of the model's `attention_directions`: see `visualization.attention_map`."""
         raise NotImplementedError
+
+    def read_given(self, instances: list[Instance]) -> list[JsonDict]:
+        """What the model holds of the targets of instances that have one each: what predictions have of them."""
+        raise NotImplementedError
+
+    def as_written(self, prediction: JsonDict, distribution: str = "prior") -> JsonDict:
+        """
+        The prediction as it would be if the model had written the target that was given, so that `answer` and
+        `attention_map` tell of that.
+
+        # Parameters
+
+        distribution : `str`, optional (default = `"prior"`)
+            Which weights are to be the attention: one that the model has, see `require_distribution`.
+
+        # Raises
+
+        `ConfigurationError`
+            If no target was given, or one that the model does not know.
+        """
+        raise NotImplementedError
+
+    def require_distribution(self, distribution: str, name: str) -> None:
+        """
+        Raises a ConfigurationError if the model, which is called by this name, has no such weights of a given target.
+        """
+        if distribution in self._model.given_distributions:
+            return
+        reason = 'it has no "latent_alignment" but "soft"'
+        if "posterior" in self._model.given_distributions:
+            reason = 'its "latent_alignment" has no inference network, as "variational" and "dirichlet" have'
+        raise ConfigurationError(f'The model "{name}" has no {distribution.replace("_", " ")}: {reason}.')
+
+    def _given_of(self, prediction: JsonDict) -> JsonDict:
+        given = prediction.get(f"given_{self.given_key}")
+        if given is None:
+            raise ConfigurationError(f'it has no "{self.given_key}", whose weights are to be shown')
+        return given
 
     def influence(self, instance: Instance) -> dict[str, list[float]]:
         """
@@ -116,15 +169,24 @@ class AttentionPredictor(Predictor):
         return attention_map(words, direction)
 
     def predict_instance(self, instance: Instance) -> JsonDict:
-        with self._recording() as record:
-            prediction = super().predict_instance(instance)
-        self._complete([instance], [prediction], record)
-        return prediction
+        return self._predictions([instance])[0]
 
     def predict_batch_instance(self, instances: list[Instance]) -> list[JsonDict]:
+        return self._predictions(instances)
+
+    def _predictions(self, instances: list[Instance]) -> list[JsonDict]:
+        # Asked without the targets that are given, models tell what they would write.
+        asked = [
+            Instance({name: field for name, field in instance.fields.items() if name != self.given_field})
+            for instance in instances
+        ]
         with self._recording() as record:
-            predictions = super().predict_batch_instance(instances)
-        self._complete(instances, predictions, record)
+            predictions = super().predict_batch_instance(asked)
+        self._complete(asked, predictions, record)
+        given = [number for number, instance in enumerate(instances) if self.given_field in instance.fields]
+        if given:
+            for number, read in zip(given, self.read_given([instances[number] for number in given]), strict=True):
+                predictions[number][f"given_{self.given_key}"] = read
         return predictions
 
     def _recording(self) -> AbstractContextManager[Optional[list[RecordedLayer]]]:
@@ -170,10 +232,17 @@ class AttentionPredictor(Predictor):
                 raise ConfigurationError(f'the key "{key}" is missing; the keys are {sorted(inputs)}')
             if not isinstance(inputs[key], str) or not inputs[key].strip():
                 raise ConfigurationError(f'"{key}" must be a sentence, but is {inputs[key]!r}')
-            if not is_unicode(inputs[key]):
-                raise ConfigurationError(
-                    f'"{key}" has half of a surrogate pair, which is not a character: {inputs[key]!r}'
-                )
+            _check_characters(key, inputs[key])
+        given = inputs.get(self.given_key)
+        if given is not None:
+            if not isinstance(given, str):
+                raise ConfigurationError(f'"{self.given_key}" must be a text, or not be there, but is {given!r}')
+            _check_characters(self.given_key, given)
+
+    def given(self, inputs: JsonDict) -> Optional[str]:
+        """The target of an input that was checked, if it has one."""
+        given = inputs.get(self.given_key)
+        return given if given and given.strip() else None
 
     def load_line(self, line: str) -> JsonDict:
         inputs = super().load_line(line)
@@ -187,3 +256,13 @@ class AttentionPredictor(Predictor):
     def to_instance(self, inputs: JsonDict) -> Instance:
         """The instance of an input that was checked."""
         raise NotImplementedError
+
+
+def key_of(distribution: str) -> str:
+    """What the weights of one of the `DISTRIBUTIONS` are called in what predictions tell of a given target."""
+    return "attention" if distribution == "prior" else distribution
+
+
+def _check_characters(key: Optional[str], text: str) -> None:
+    if not is_unicode(text):
+        raise ConfigurationError(f'"{key}" has half of a surrogate pair, which is not a character: {text!r}')

@@ -8,8 +8,9 @@ from allennlp.data import Instance, Token
 from allennlp.data.fields import MetadataField, TextField
 from allennlp.predictors import Predictor
 
+from regattn_allennlp.data.seen_words import seen_words
 from regattn_allennlp.interpret.gradient_times_input import gradient_times_input
-from regattn_allennlp.predictors.attention_predictor import Answer, AttentionPredictor
+from regattn_allennlp.predictors.attention_predictor import Answer, AttentionPredictor, key_of
 from regattn_allennlp.visualization import attention_map
 
 
@@ -21,13 +22,22 @@ class SequencePairsPredictor(AttentionPredictor):
     text, in nats) and "attention": a list of weights over the source's tokens for every token. `AttentionPredictor`
     adds what it tells of the source.
 
-    A "target" in a line is ignored, so files of pairs can be predicted as they are.
+    Of a line with a "target", or a pair that the dataset reader reads, there is "given_target" besides, which has
+
+    - "text"; "tokens", as the reader takes the text apart, of which it takes no more than its `max_target_tokens`; and
+      "unknown", the positions of those that the model does not know;
+    - "token_log_probs", of each token's marginal probability, in nats, the end symbol's being the last; and
+      "log_prob", their sum;
+    - "attention" and, where the model has them, "posterior" and "approximate_posterior": each a list of weights over
+      the source's tokens for every token. See `AttentionPredictor`.
 
     Registered as a `Predictor` with name "sequence_pairs".
     """
 
     required_keys = ("source",)
     attacked_field = "source_tokens"
+    given_key = "target"
+    given_field = "target_tokens"
 
     def predict(self, source: str) -> JsonDict:
         """The predictions for one text."""
@@ -39,7 +49,9 @@ class SequencePairsPredictor(AttentionPredictor):
 
     def attention_map(self, prediction: JsonDict, direction: str) -> JsonDict:
         best = prediction["predictions"][0]
-        unknown = [position for position, token in enumerate(best["tokens"]) if token == self._model.vocab._oov_token]
+        unknown = best.get("unknown")
+        if unknown is None:  # what the model writes in the place of words that it does not know
+            unknown = [number for number, token in enumerate(best["tokens"]) if token == self._model.vocab._oov_token]
         target = {
             "target_tokens": best["tokens"],
             "target_unknown": unknown,
@@ -47,44 +59,65 @@ class SequencePairsPredictor(AttentionPredictor):
         }
         return attention_map({**prediction, **target}, direction)
 
-    def read_targets(self, instance: Instance, targets: Sequence[Sequence[Token]]) -> list[JsonDict]:
+    def as_written(self, prediction: JsonDict, distribution: str = "prior") -> JsonDict:
+        given = self._given_of(prediction)
+        written = {**given, "attention": given[key_of(distribution)]}
+        return {**prediction, "predictions": [written]}
+
+    def read_given(self, instances: list[Instance]) -> list[JsonDict]:
+        return [
+            {"text": instance["metadata"]["target"], **read}
+            for instance, read in zip(instances, self.read_targets(instances), strict=True)
+        ]
+
+    def read_targets(self, instances: list[Instance]) -> list[JsonDict]:
         """
-        What the model holds of given texts, whether it would write them or not.
+        What the model holds of the targets of sources, whether it would write them or not.
 
         # Parameters
 
-        instance : `Instance`
-            The source's.
-        targets : `Sequence[Sequence[Token]]`
-            Their tokens, without the start and end symbols.
+        instances : `List[Instance]`
+            With a target each: see `with_target`.
 
         # Returns
 
-        For each target "tokens"; "token_log_probs", in nats, the end symbol's being the last; "log_prob", their sum;
-        "attention", a list of weights over the source's tokens for every token; and "posterior", where the alignment
-        is latent: what these weights are once the target is known.
+        For each "tokens", "unknown", "log_prob", "token_log_probs", "attention" and, where the model has them,
+        "posterior" and "approximate_posterior".
         """
         with torch.no_grad():
-            scores = self._model.score_target(**self._tensors([_with_target(instance, target) for target in targets]))
+            scores = self._model.score_target(**self._tensors(instances))
+        distributions = {
+            "attention": scores.weights,
+            "posterior": scores.posterior,
+            "approximate_posterior": scores.approximate_posterior,
+        }
         read = []
-        for number, target in enumerate(targets):
-            log_probs = scores.log_probs[number, : len(target) + 1].tolist()
-            one = {
-                "tokens": [token.text for token in target],
-                "token_log_probs": log_probs,
-                "log_prob": math.fsum(log_probs),
-                "attention": scores.weights[number, : len(target)].tolist(),
-            }
-            if scores.posterior is not None:
-                one["posterior"] = scores.posterior[number, : len(target)].tolist()
-            read.append(one)
+        for number, instance in enumerate(instances):
+            target = instance["target_tokens"]
+            length = len(target) - 2  # without the start and the end symbol
+            source_length = len(instance["source_tokens"])
+            log_probs = scores.log_probs[number, : length + 1].tolist()
+            unknown = seen_words(target, self._model.vocab).unknown
+            read.append(
+                {
+                    "tokens": [token.text for token in target.tokens[1:-1]],
+                    "unknown": [position - 1 for position in unknown],
+                    "log_prob": math.fsum(log_probs),
+                    "token_log_probs": log_probs,
+                    **{
+                        name: weights[number, :length, :source_length].tolist()
+                        for name, weights in distributions.items()
+                        if weights is not None
+                    },
+                }
+            )
         return read
 
     def influence(self, instance: Instance, target: Optional[Sequence[Token]] = None) -> dict[str, list[float]]:
         """Of "source", on the target, by default the best prediction."""
         if target is None:
             target = [Token(token) for token in self.predict_instance(instance)["predictions"][0]["tokens"]]
-        tensors = self._tensors([_with_target(instance, target)])
+        tensors = self._tensors([with_target(instance, target)])
 
         def score() -> torch.Tensor:
             return self._model.score_target(**tensors).log_probs.sum()
@@ -97,13 +130,10 @@ class SequencePairsPredictor(AttentionPredictor):
         return self._dataset_reader.text_to_instance(source, target)["target_tokens"].tokens[1:-1]
 
     def to_instance(self, inputs: JsonDict) -> Instance:
-        return self._dataset_reader.text_to_instance(inputs["source"])
+        return self._dataset_reader.text_to_instance(inputs["source"], self.given(inputs))
 
-    def predict_instance(self, instance: Instance) -> JsonDict:
-        return _shown(super().predict_instance(instance))
-
-    def predict_batch_instance(self, instances: list[Instance]) -> list[JsonDict]:
-        return [_shown(prediction) for prediction in super().predict_batch_instance(instances)]
+    def _predictions(self, instances: list[Instance]) -> list[JsonDict]:
+        return [_shown(prediction) for prediction in super()._predictions(instances)]
 
     def predictions_to_labeled_instances(self, instance: Instance, outputs: JsonDict) -> list[Instance]:
         """A copy of the instance with the best of the "predictions" as its target: for AllenNLP's interpreters."""
@@ -111,12 +141,13 @@ class SequencePairsPredictor(AttentionPredictor):
             source = Instance({name: instance[name] for name in ("source_tokens", "metadata")})
             outputs = self._model.forward_on_instance(source)
         best = outputs["predictions"][0]
-        labeled = _with_target(instance, [Token(token) for token in best["tokens"]])
+        labeled = with_target(instance, [Token(token) for token in best["tokens"]])
         labeled["metadata"].metadata["target"] = best["text"]
         return [labeled]
 
 
-def _with_target(instance: Instance, target: Sequence[Token]) -> Instance:
+def with_target(instance: Instance, target: Sequence[Token]) -> Instance:
+    """A copy of a source's instance that has these tokens, without the start and end symbols, as its target."""
     labeled = instance.duplicate()
     labeled.add_field("target_tokens", TextField([Token(START_SYMBOL), *target, Token(END_SYMBOL)]))
     metadata = {**instance["metadata"].metadata, "target_tokens": [token.text for token in target]}
@@ -126,5 +157,5 @@ def _with_target(instance: Instance, target: Sequence[Token]) -> Instance:
 
 
 def _shown(prediction: JsonDict) -> JsonDict:
-    shown = ("source_tokens", "source_same_as", "source_unknown", "predictions", "self_attention")
+    shown = ("source_tokens", "source_same_as", "source_unknown", "predictions", "given_target", "self_attention")
     return {key: prediction[key] for key in shown if key in prediction}

@@ -1,3 +1,4 @@
+import math
 from typing import Any, Optional
 
 import numpy as np
@@ -12,9 +13,12 @@ from regattn_allennlp.data.number_rows import number_rows
 from regattn_allennlp.data.region_features import Regions, checked_boxes
 from regattn_allennlp.data.vqa_answers import normalize_answer
 from regattn_allennlp.interpret.gradient_times_input import gradient_times_input
-from regattn_allennlp.predictors.attention_predictor import Answer, AttentionPredictor
+from regattn_allennlp.predictors.attention_predictor import Answer, AttentionPredictor, key_of
 from regattn_allennlp.visualization.attention_map import is_right_to_left
 from regattn_allennlp.visualization.equal_weights import equal_groups
+
+# The number of no answer, whatever the vocabulary.
+UNKNOWN_ANSWER = -1
 
 
 @Predictor.register("vqa")
@@ -31,11 +35,18 @@ class VqaPredictor(AttentionPredictor):
     "image_id", "question", "question_tokens", "num_regions", "boxes", "region_names" and "image", empty where not
     known.
 
+    Of a line with an "answer", or a question whose answer the dataset reader finds, there is "given_answer" besides,
+    with "answer", normalized; "log_prob", of its marginal probability; and "attention", "posterior" and
+    "approximate_posterior", each a list with the question's weights over the regions: see `AttentionPredictor`. Of an
+    answer that the model does not know, "log_prob" is null, and there is the attention alone.
+
     Registered as a `Predictor` with name "vqa".
     """
 
     required_keys = ("question",)
     attacked_field = "question"
+    given_key = "answer"
+    given_field = "answer"
 
     def predict(self, question: str, image_id: str) -> JsonDict:
         """The answer to one question about an image whose regions the dataset reader knows."""
@@ -72,35 +83,67 @@ class VqaPredictor(AttentionPredictor):
             "image": prediction["image"] or None,
         }
 
+    def as_written(self, prediction: JsonDict, distribution: str = "prior") -> JsonDict:
+        given = self._given_of(prediction)
+        if given["log_prob"] is None:
+            raise self._not_known(given["answer"])
+        return {
+            **prediction,
+            "answer": given["answer"],
+            "probabilities": {given["answer"]: math.exp(given["log_prob"])},
+            "question_to_regions_attention": given[key_of(distribution)],
+        }
+
+    def read_given(self, instances: list[Instance]) -> list[JsonDict]:
+        answers = [instance["answer"].label for instance in instances]
+        answered = []
+        for instance, answer in zip(instances, answers, strict=True):
+            number = self._model.vocab.get_token_to_index_vocabulary("answers").get(answer, UNKNOWN_ANSWER)
+            label = LabelField(number, label_namespace="answers", skip_indexing=True)
+            answered.append(Instance({**instance.fields, "answer": label}))
+        with torch.no_grad():
+            scores = self._model.score_answer(**self._tensors(answered))
+        read = []
+        for number, (instance, answer) in enumerate(zip(instances, answers, strict=True)):
+            log_prob = scores.log_probs[number].item()
+            is_known = log_prob > -math.inf
+            distributions = {"attention": scores.weights}
+            if is_known:
+                distributions.update(posterior=scores.posterior, approximate_posterior=scores.approximate_posterior)
+            num_regions = instance["metadata"]["num_regions"]
+            read.append(
+                {
+                    "answer": answer,
+                    "log_prob": log_prob if is_known else None,
+                    **{
+                        name: [weights[number, :num_regions].tolist()]
+                        for name, weights in distributions.items()
+                        if weights is not None
+                    },
+                }
+            )
+        return read
+
     def read_answer(self, instance: Instance, answer: str) -> JsonDict:
         """
-        What the model holds of a given answer.
-
-        # Returns
-
-        "answer", normalized, and its "probability"; and where the alignment is latent
-        "question_to_regions_posterior", a list with the question's weights over the regions once the answer is known.
+        What the model holds of a given answer: what `predict` tells as "given_answer".
 
         # Raises
 
         `ConfigurationError` for an answer that the model does not know.
         """
-        answer = normalize_answer(answer)
-        number = self._model.vocab.get_token_to_index_vocabulary("answers").get(answer)
-        if number is None:
-            known = [name for name in self._model.vocab.get_token_to_index_vocabulary("answers") if name[:2] != "@@"]
-            raise ConfigurationError(
-                f'the model does not know the answer "{answer}"; it knows {len(known)}, such as '
-                f"{', '.join(map(repr, known[:5]))}"
-            )
-        answered = instance.duplicate()
-        answered.add_field("answer", LabelField(number, label_namespace="answers", skip_indexing=True))
-        with torch.no_grad():
-            output = self._model(**self._tensors([answered]), with_posterior=True)
-        read: JsonDict = {"answer": answer, "probability": output["answer_probs"][0, number].item()}
-        if "question_to_regions_posterior" in output:
-            read["question_to_regions_posterior"] = output["question_to_regions_posterior"][0].tolist()
+        answered = Instance({**instance.fields, "answer": LabelField(normalize_answer(answer), "answers")})
+        (read,) = self.read_given([answered])
+        if read["log_prob"] is None:
+            raise self._not_known(read["answer"])
         return read
+
+    def _not_known(self, answer: str) -> ConfigurationError:
+        known = [name for name in self._model.vocab.get_token_to_index_vocabulary("answers") if name[:2] != "@@"]
+        return ConfigurationError(
+            f'the model does not know the answer "{answer}"; it knows {len(known)}, such as '
+            f"{', '.join(map(repr, known[:5]))}"
+        )
 
     def influence(self, instance: Instance) -> dict[str, list[float]]:
         """Of "question" and "regions", on the most probable answer; a region's vector are its features."""
@@ -123,7 +166,10 @@ class VqaPredictor(AttentionPredictor):
 
     def to_instance(self, inputs: JsonDict) -> Instance:
         return self._dataset_reader.text_to_instance(
-            inputs["question"], image_id=inputs.get("image_id"), regions=self._regions(inputs)
+            inputs["question"],
+            image_id=inputs.get("image_id"),
+            regions=self._regions(inputs),
+            answer=self.given(inputs),
         )
 
     def predictions_to_labeled_instances(self, instance: Instance, outputs: JsonDict) -> list[Instance]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Optional
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import JsonDict, lazy_groups_of
 
+from regattn_allennlp.modules.latent_alignment import DISTRIBUTIONS
+
 if TYPE_CHECKING:  # predictors know this package, not the other way round
     from regattn_allennlp.predictors.attention_predictor import AttentionPredictor
 
@@ -23,6 +25,25 @@ PARTS = ("heat_map.css", "heat_map.js", "items.js")
 WEIGHT_DIGITS = 4
 
 BATCH_SIZE = 32
+
+
+def panels_of(alignment: str) -> Sequence[Optional[str]]:
+    """
+    What stands side by side of each model: what it says, or of a given target the distributions up to the alignment,
+    for each is to be compared with those before it.
+
+    # Raises
+
+    `ConfigurationError`
+        If it is none of the `DISTRIBUTIONS`.
+    """
+    if alignment not in DISTRIBUTIONS:
+        raise ConfigurationError(f'The alignment must be one of {", ".join(DISTRIBUTIONS)}, but is "{alignment}".')
+    return [None] if alignment == "prior" else DISTRIBUTIONS[: DISTRIBUTIONS.index(alignment) + 1]
+
+
+def panel_title(name: str, panel: Optional[str]) -> str:
+    return name if panel is None else f"{name}, {panel.replace('_', ' ')}"
 
 
 def page_example(inputs: Mapping[str, Any], gold: Optional[str], predictions: Sequence[JsonDict]) -> JsonDict:
@@ -36,17 +57,38 @@ def page_predictions(
     predictor: AttentionPredictor, items: Sequence[JsonDict], directions: Sequence[str]
 ) -> list[JsonDict]:
     """Of each item, which is what `predict_json` takes, one of the "predictions" of `attention_page`."""
+    return [prediction for (prediction,) in page_panels(predictor, items, directions, [None])]
+
+
+def page_panels(
+    predictor: AttentionPredictor,
+    items: Sequence[JsonDict],
+    directions: Sequence[str],
+    distributions: Sequence[Optional[str]],
+) -> list[list[JsonDict]]:
+    """
+    As `page_predictions`, several of each item: for each of the distributions, of the target that the item has. `None`
+    stands for what the model says.
+    """
     return [
-        {
-            **predictor.answer(prediction)._asdict(),
-            "maps": [predictor.attention_map(prediction, direction) for direction in directions],
-        }
+        [page_prediction(predictor, prediction, directions, distribution) for distribution in distributions]
         for batch in lazy_groups_of(items, BATCH_SIZE)
         for prediction in predictor.predict_batch_json(batch)
     ]
 
 
-def attention_page(archives: Sequence[str], examples: Sequence[JsonDict]) -> str:
+def page_prediction(
+    predictor: AttentionPredictor, prediction: JsonDict, directions: Sequence[str], distribution: Optional[str]
+) -> JsonDict:
+    if distribution is not None:
+        prediction = predictor.as_written(prediction, distribution)
+    return {
+        **predictor.answer(prediction)._asdict(),
+        "maps": [predictor.attention_map(prediction, direction) for direction in directions],
+    }
+
+
+def attention_page(archives: Sequence[str], examples: Sequence[JsonDict], are_given: bool = False) -> str:
     """
     # Parameters
 
@@ -57,6 +99,9 @@ def attention_page(archives: Sequence[str], examples: Sequence[JsonDict]) -> str
         "predictions": for each of the archives "text" and "probability" of its `Answer`, and "maps", one or more to
         choose from by their direction, as `AttentionPredictor.attention_map` makes them; or "map", if it is one. The
         images that maps name become part of the page.
+    are_given : `bool`, optional (default = `False`)
+        Whether the predictions are of targets that were given, and the archives' names those of their distributions:
+        then there is nothing that models could be right or wrong about.
 
     # Raises
 
@@ -74,7 +119,12 @@ def attention_page(archives: Sequence[str], examples: Sequence[JsonDict]) -> str
     for one in maps:
         if "image" in one:
             one["image"] = images.index(one["image"]) if one["image"] else None
-    content = {"archives": archives, "examples": examples, "images": [_data_uri(path) for path in images]}
+    content = {
+        "archives": archives,
+        "examples": examples,
+        "images": [_data_uri(path) for path in images],
+        "areGiven": are_given,
+    }
     # "<" would end the script that holds the data if a sentence says so.
     data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
     parts = {"data": data, **{name: (FOLDER / name).read_text("utf-8") for name in PARTS}}

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Optional
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import JsonDict
 
-from regattn_allennlp.visualization.attention_page import attention_page, page_example, page_predictions
+from regattn_allennlp.visualization.attention_page import (
+    attention_page,
+    page_example,
+    page_panels,
+    panel_title,
+    panels_of,
+)
 
 if TYPE_CHECKING:  # predictors know this package, not the other way round
     from regattn_allennlp.predictors.attention_predictor import AttentionPredictor
@@ -47,6 +53,7 @@ def attention_html(
     predictors: AttentionPredictor | Mapping[str, AttentionPredictor],
     items: JsonDict | Sequence[JsonDict],
     golds: Optional[Sequence[Optional[str]]] = None,
+    alignment: str = "prior",
 ) -> AttentionHtml:
     """
     Shows in a notebook what a trained model, or several side by side, attends to.
@@ -65,11 +72,16 @@ def attention_html(
         What the predictors' `predict_json` takes, once or several times.
     golds : `List[Optional[str]]`, optional (default = `None`)
         The right answer to each item, where it is known.
+    alignment : `str`, optional (default = `"prior"`)
+        If "posterior", what is shown are the weights of the "target", or the "answer", that each item has: the prior
+        and, beside it, what a latent alignment makes of that once the target is known. If "approximate_posterior",
+        besides them what the inference network holds the posterior to be.
 
     # Raises
 
     `ConfigurationError`
-        For what is no predictor of attention, for items that cannot be predicted, and for `golds` of another number.
+        For what is no predictor of attention, for items that cannot be predicted, and for `golds` of another number;
+        for an alignment that a model has not, and for items without a target to align.
     """
     by_name = predictors if isinstance(predictors, Mapping) else {"model": predictors}
     items = [items] if isinstance(items, dict) else list(items)
@@ -82,12 +94,17 @@ def attention_html(
                 f'"{name}" is a {type(predictor).__name__}, which shows no attention; wanted is what '
                 "`Predictor.from_path` returns for a model of this package."
             )
+    panels = panels_of(alignment)
+    for name, predictor in by_name.items():
+        if alignment != "prior":
+            predictor.require_distribution(alignment, name)
     of_models = [
-        page_predictions(predictor, items, predictor._model.attention_directions) for predictor in by_name.values()
+        page_panels(predictor, items, predictor._model.attention_directions, panels) for predictor in by_name.values()
     ]
     examples = [
-        page_example(item, gold, predictions)
+        page_example(item, gold, [one for of_model in predictions for one in of_model])
         for item, gold, *predictions in zip(items, golds, *of_models, strict=True)
     ]
+    titles = [panel_title(name, panel) for name in by_name for panel in panels]
     description = f"attention of {', '.join(by_name)}; items: {len(items)}"
-    return AttentionHtml(attention_page(list(by_name), examples), description)
+    return AttentionHtml(attention_page(titles, examples, are_given=alignment != "prior"), description)

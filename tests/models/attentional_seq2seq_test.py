@@ -175,6 +175,55 @@ def test_the_marginal_is_the_sum_over_alignments(attention):
     assert run(exact)["loss"].item() == pytest.approx(-sum(nats) / 14)
 
 
+@pytest.mark.parametrize("attention", ["softmax", "sparsemax"])
+@pytest.mark.parametrize("alignment", ["soft", "exact", "variational", "dirichlet"])
+def test_a_given_target_is_scored_alike_alone_and_among_others(attention, alignment):
+    if (attention, alignment) == ("sparsemax", "dirichlet"):
+        return  # which it refuses
+    model = build(attention={"type": attention}, latent_alignment={"type": alignment})
+    together = model.score_target(**tensors(read()))
+    for number, (source, target) in enumerate(PAIRS):
+        length, source_length = len(target.split()) + 1, len(source.split())
+        alone = model.score_target(**tensors(read([(source, target)])))
+        torch.testing.assert_close(together.log_probs[number, :length], alone.log_probs[0])
+        assert alone.log_probs.sum().item() == pytest.approx(
+            stepwise_log_prob(model, source, target.split()), rel=0.05
+        )
+        for many, one in zip(together[1:], alone[1:], strict=True):
+            assert (many is None) == (one is None)
+            if many is not None:
+                torch.testing.assert_close(many[number, :length, :source_length], one[0])
+                torch.testing.assert_close(one[0].sum(-1), torch.ones(length, dtype=torch.float64))
+                assert (many[number, :length, source_length:] == 0).all()
+    told = {"soft": 1, "exact": 2}.get(alignment, 3)
+    assert sum(one is not None for one in together[1:]) == told == len(model.given_distributions)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "sparsemax"])
+def test_the_posterior_of_a_token_is_that_of_bayes_rule(attention):
+    """The likelihood of a token at each position: what a model says whose attention is pinned to that position."""
+    model = build(attention={"type": attention}, latent_alignment={"type": "exact"}, input_feeding=False)
+    scores = model.score_target(**tensors(read()))
+    pinned = build(input_feeding=False)
+    pinned.load_state_dict(model.state_dict())
+    joint = torch.zeros_like(scores.weights)
+    for position in range(joint.size(2)):
+
+        class Pinned(torch.nn.Module):
+            def forward(self, query, keys, mask, position=position):
+                return (torch.arange(keys.size(1)) == position).double().repeat(len(keys), 1)
+
+        pinned._decoder.attention = Pinned()
+        joint[..., position] = scores.weights[..., position] * pinned.score_target(**tensors(read())).log_probs.exp()
+    marginal = joint.sum(-1)
+    for number, (_, target) in enumerate(PAIRS):
+        steps = slice(len(target.split()) + 1)
+        torch.testing.assert_close(scores.log_probs[number, steps].exp(), marginal[number, steps])
+        torch.testing.assert_close(
+            scores.posterior[number, steps], joint[number, steps] / marginal[number, steps].unsqueeze(1)
+        )
+
+
 @pytest.mark.parametrize("input_feeding", [True, "context", False])
 def test_padding_and_other_items_change_nothing(input_feeding):
     model = build(attention={"type": "fusedmax", "lam": 0.05}, input_feeding=input_feeding, text_metrics=["bleu"])

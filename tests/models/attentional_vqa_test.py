@@ -227,6 +227,43 @@ def test_unknown_answers_are_passed_over_but_for_the_accuracy():
     assert "perplexity" not in model.get_metrics(reset=True)
 
 
+@pytest.mark.parametrize("alignment", ["soft", "exact", "hard", "variational", "dirichlet"])
+@pytest.mark.parametrize("attention", ["softmax", "sparsemax"])
+def test_a_given_answer_is_scored_and_has_the_posterior_of_bayes_rule(alignment, attention):
+    if (attention, alignment) == ("sparsemax", "dirichlet"):
+        return  # which it refuses
+    instances = read()
+    model = build(instances, attention={"type": attention}, latent_alignment={"type": alignment}).eval()
+    tensors = tensors_of(model, instances)
+    answers = tensors["answer"].clone()
+    answers[3] = 1  # the unknown one
+    known = answers != 1
+    tensors["answer"] = answers
+    with torch.no_grad():
+        output = model(**tensors)
+        scores = model.score_answer(**tensors)
+        # With one region to attend to, the likelihood is of that.
+        likelihoods = torch.zeros_like(scores.weights)
+        for region in range(likelihoods.size(1)):
+            alone = torch.zeros_like(tensors["region_mask"])
+            alone[:, region] = True
+            probs = model(**{**tensors, "region_mask": alone})["answer_probs"]
+            likelihoods[:, region] = probs.gather(1, answers.unsqueeze(1)).squeeze(1)
+    expected = output["answer_probs"].gather(1, answers.unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(scores.log_probs.exp(), expected)
+    assert scores.log_probs[3] == -math.inf
+    torch.testing.assert_close(scores.weights, output["question_to_regions_attention"].squeeze(1))
+    told = {"soft": 1, "exact": 2, "hard": 2}.get(alignment, 3)
+    assert sum(one is not None for one in scores[1:]) == told == len(model.given_distributions)
+    for one in scores[2:]:
+        if one is not None:
+            torch.testing.assert_close(one.sum(1), known.to(one.dtype))
+            assert (one[~tensors["region_mask"]] == 0).all()
+    if alignment in ("exact", "hard", "variational"):
+        joint = scores.weights * likelihoods
+        torch.testing.assert_close(scores.posterior[known], (joint / joint.sum(1, keepdim=True))[known])
+
+
 def test_human_readable_output():
     instances = read()
     model = build(instances)

@@ -6,6 +6,7 @@ import pytest
 from allennlp.common.checks import ConfigurationError
 from allennlp.predictors import Predictor
 
+from regattn_allennlp.data.dataset_readers import VqaDatasetReader
 from regattn_allennlp.data.sample_scenes import sample_scene
 from tests.conftest import PROJECT_ROOT
 
@@ -31,6 +32,22 @@ def archive(allennlp, tmp_path_factory):
         "model.region_encoder": {"type": "multi_head_self_attention", "input_dim": 128, "num_heads": 2},
     }
     config = PROJECT_ROOT / "training_configs" / "vqa" / "sparsemax.jsonnet"
+    allennlp("train", config, "-s", folder, "--overrides", json.dumps(overrides), *INCLUDE)
+    return folder / "model.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def variational(allennlp, tmp_path_factory):
+    """With a sparse prior; answers that are rare are not known."""
+    folder = tmp_path_factory.mktemp("vqa") / "variational"
+    overrides = {
+        "train_data_path": "sample:train[:192]",
+        "validation_data_path": "sample:validation[:32]",
+        "trainer.num_epochs": 1,
+        "model.attention": {"type": "sparsemax"},
+        "vocabulary": {"min_count": {"answers": 12}},
+    }
+    config = PROJECT_ROOT / "training_configs" / "vqa" / "variational_enumeration.jsonnet"
     allennlp("train", config, "-s", folder, "--overrides", json.dumps(overrides), *INCLUDE)
     return folder / "model.tar.gz"
 
@@ -79,6 +96,77 @@ def test_predicts_with_the_dataset_reader(allennlp, archive, tmp_path):
     assert [prediction["question_id"] for prediction in predictions] == [0, 1, 2, 3, 4]
 
 
+NAMES = ("attention", "posterior", "approximate_posterior")
+
+
+def test_a_given_answer_has_its_likelihood_and_its_alignments(allennlp, variational, tmp_path):
+    known = Predictor.from_path(str(variational))._model.vocab.get_token_to_index_vocabulary("answers")
+    answer = next(name for name in known if name.isalpha())
+    given_answers = [answer, f"The {answer.upper()}!", "zebra", " ", None]
+    items = [{**one, "answer": each} for each in given_answers for one in (BY_ID, BY_FEATURES)]
+    outputs, error = predict(allennlp, variational, tmp_path, [json.dumps(item) for item in items], batch_size=4)
+    assert error is None
+    plain, _ = predict(allennlp, variational, tmp_path, [json.dumps(one) for one in (BY_ID, BY_FEATURES)])
+    num_regions = len(SCENE.objects)
+    for number, (item, output) in enumerate(zip(items, outputs, strict=True)):
+        expected = plain[number % 2]
+        given = output.pop("given_answer", None)
+        assert output.keys() == expected.keys() and output["answer"] == expected["answer"]
+        np.testing.assert_allclose(output["answer_probs"], expected["answer_probs"], rtol=1e-4)
+        if not (item["answer"] or "").strip():
+            assert given is None
+            continue
+        np.testing.assert_allclose(given["attention"], expected["question_to_regions_attention"], atol=1e-5)
+        if item["answer"] == "zebra":
+            assert given == {"answer": "zebra", "log_prob": None, "attention": given["attention"]}
+            continue
+        assert given.keys() == {"answer", "log_prob", *NAMES} and given["answer"] == answer
+        assert np.exp(given["log_prob"]) == pytest.approx(expected["answer_probs"][known[answer]], rel=1e-4)
+        prior, posterior, approximate = (np.array(given[name]) for name in NAMES)
+        assert prior.shape == posterior.shape == approximate.shape == (1, num_regions)
+        for one in (posterior, approximate):
+            assert one.sum() == pytest.approx(1, abs=1e-5) and ((one > 0) == (prior > 0)).all()
+            assert not np.allclose(one, prior)
+
+
+def test_with_the_dataset_reader_the_answers_are_those_of_the_data(allennlp, variational, tmp_path):
+    source = "sample:validation[:30]"
+    allennlp(
+        "predict", variational, source, "--use-dataset-reader", "--silent",
+        "--output-file", tmp_path / "out.jsonl", *INCLUDE,
+    )  # fmt: skip
+    read = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    examples = list(VqaDatasetReader().read_examples(source))
+    lines, error = predict(
+        allennlp, variational, tmp_path, [json.dumps({**one.inputs, "answer": one.gold}) for one in examples]
+    )
+    assert error is None
+    assert {output["given_answer"]["log_prob"] is None for output in read} == {True, False}
+    for output, line, example in zip(read, lines, examples, strict=True):
+        given, of_line = output["given_answer"], line["given_answer"]
+        assert given["answer"] == of_line["answer"] == example.gold and given.keys() == of_line.keys()
+        assert "answer_scores" not in output
+        for name in given.keys() - {"answer"}:
+            np.testing.assert_allclose(
+                np.array(given[name], dtype=float), np.array(of_line[name], dtype=float), rtol=1e-3, atol=1e-5
+            )
+
+
+def test_what_is_shown_of_a_given_answer_is_as_if_it_was_the_models(variational):
+    predictor = Predictor.from_path(str(variational))
+    answer = next(name for name in predictor._model.vocab.get_token_to_index_vocabulary("answers") if name.isalpha())
+    prediction = predictor.predict_json({**BY_ID, "answer": answer})
+    given = prediction["given_answer"]
+    for distribution, name in zip(predictor._model.given_distributions, NAMES, strict=True):
+        written = predictor.as_written(prediction, distribution)
+        assert predictor.answer(written) == (answer, pytest.approx(np.exp(given["log_prob"])))
+        assert predictor.attention_map(written, "question_to_regions")["weights"] == given[name]
+    with pytest.raises(ConfigurationError, match='does not know the answer "zebra"; it knows'):
+        predictor.as_written(predictor.predict_json({**BY_ID, "answer": "zebra"}), "posterior")
+    with pytest.raises(ConfigurationError, match='it has no "answer"'):
+        predictor.as_written(predictor.predict_json(BY_ID), "posterior")
+
+
 def test_the_answer_and_the_map(predictor):
     prediction = predictor.predict(**BY_ID)
     answer = predictor.answer(prediction)
@@ -98,7 +186,11 @@ def test_the_answer_and_the_map(predictor):
 def test_what_regions_attend_to(allennlp, archive, predictor, tmp_path):
     predictor.self_attention = True
     with_names, without = predictor.predict_batch_json([BY_ID, BY_FEATURES | {"question": "what is a blorp?"}])
+    given = predictor.predict_json({**BY_ID, "answer": "red"})
     predictor.self_attention = False
+    # The given answer is scored in another pass, which is not recorded.
+    (layer,), (expected,) = (one["self_attention"]["regions_to_regions"] for one in (given, with_names))
+    np.testing.assert_allclose(layer["weights"], expected["weights"], atol=1e-5)
     assert (with_names["question_unknown"], without["question_unknown"]) == ([], [3])
     for prediction, names in (with_names, [one.name for one in SCENE.objects]), (without, None):
         drawn = predictor.self_attention_map(prediction, "regions_to_regions", layer=0, head=1)
@@ -127,6 +219,7 @@ def test_regions_of_one_weight_are_a_group(predictor):
     "changes, message",
     [
         ({"question": " "}, '"question" must be a sentence'),
+        ({"answer": 2}, '"answer" must be a text, or not be there, but is 2'),
         ({"question": "why \ud83d"}, '"question" has half of a surrogate pair'),
         ({"image_id": "\ud83d"}, "no scene"),
         ({"image_id": None}, '"image_id" or "regions" is missing.*question'),

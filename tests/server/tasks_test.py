@@ -120,6 +120,16 @@ def test_a_target_has_the_likelihood_of_evaluation_and_a_posterior(sequences):
     assert posterior.shape == (2, 4)
     np.testing.assert_allclose(posterior.sum(1), 1, atol=1e-5)
     assert posterior.tolist() != given.target_to_source.weights
+    read = predictor.predict_json({"source": source, "target": target})["given_target"]
+    for weights, name in (
+        (given.target_to_source_posterior.weights, "posterior"),
+        (given.target_to_source_approximate_posterior.weights, "approximate_posterior"),
+    ):
+        np.testing.assert_allclose(weights, read[name], atol=1e-5)
+    assert [view.title for view in sequences.task.views] == ["prior", "posterior", "approximate posterior"]
+    assert [view.name.removeprefix("target_to_source") for view in sequences.task.views] == [
+        "", "_posterior", "_approximate_posterior",
+    ]  # fmt: skip
 
 
 def test_a_source_without_a_token_is_the_source_in_which_it_was_not_typed(sequences):
@@ -153,6 +163,11 @@ def test_an_answer_has_its_probability_and_what_it_makes_of_the_prior(questions)
     assert plain.question_to_regions_posterior is None and plain.question_to_regions == given.question_to_regions
     assert given.probabilities["star"] > 0
     assert sum(given.question_to_regions_posterior.weights[0]) == pytest.approx(1)
+    read = predictor_of(questions).predict_json({**request, "answer": "star"})["given_answer"]
+    assert given.question_to_regions_posterior.weights == read["posterior"]
+    assert given.probabilities["star"] == pytest.approx(math.exp(read["log_prob"]))
+    assert given.question_to_regions_approximate_posterior is None  # exact has no inference network
+    assert [view.title for view in questions.task.views] == ["prior", "posterior"]
     with pytest.raises(RequestError, match='does not know the answer "zebra"') as raised:
         ask(questions, **request, answer="zebra")
     assert raised.value.field == "answer"

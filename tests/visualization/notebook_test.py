@@ -1,13 +1,14 @@
 """Attention in notebooks: the example in docs/, and what a notebook does with what its cells return."""
 
 import json
+import re
 
 import pytest
 from allennlp.common.checks import ConfigurationError
 from allennlp.predictors import Predictor
 
 from regattn_allennlp.visualization import AttentionHtml, attention_html
-from tests.conftest import PROJECT_ROOT
+from tests.conftest import PROJECT_ROOT, SMALL
 
 NOTEBOOK = PROJECT_ROOT / "docs" / "attention.ipynb"
 PAIR = {"premise": 'A dog\'s "bone" & </iframe><b>more</b>', "hypothesis": "A 'cat' &amp; &#39;"}
@@ -52,6 +53,32 @@ def test_a_frame_shows_the_page_whatever_the_notebooks_style(page, predictor):
     assert frame.locator("h2").all_inner_texts() == ["Item 6", "Item 7"]
     frame.locator("h2 a").nth(1).click()
     assert frame.locator("h2").all_inner_texts() == ["Item 6", "Item 7"]
+
+
+def test_prior_and_posterior_of_given_targets_stand_side_by_side(allennlp, tmp_path):
+    config = PROJECT_ROOT / "training_configs" / "g2p" / "exact.jsonnet"
+    allennlp(
+        "train", config, "-s", tmp_path / "exact", "--overrides", json.dumps(SMALL),
+        "--include-package", "regattn_allennlp",
+    )  # fmt: skip
+    exact = Predictor.from_path(tmp_path / "exact" / "model.tar.gz")
+    pair = {"source": "c a t", "target": "k a t"}
+    shown = attention_html({"one": exact, "other": exact}, pair, alignment="posterior")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', shown.page, re.DOTALL)
+    data = json.loads(data)
+    assert data["archives"] == ["one, prior", "one, posterior", "other, prior", "other, posterior"]
+    given = exact.predict_json(pair)["given_target"]
+    ((prior, posterior, *others),) = (example["predictions"] for example in data["examples"])
+    assert others == [prior, posterior] != [posterior, prior]
+    for told, key in ((prior, "attention"), (posterior, "posterior")):
+        for row, expected in zip(told["maps"][0]["weights"], given[key], strict=True):
+            assert row == pytest.approx(expected, rel=1e-3)
+    with pytest.raises(ConfigurationError, match='"model" has no approximate posterior: its "latent_alignment"'):
+        attention_html(exact, pair, alignment="approximate_posterior")
+    with pytest.raises(ConfigurationError, match='"target", whose weights are to be shown'):
+        attention_html(exact, {"source": "c a t"}, alignment="posterior")
+    with pytest.raises(ConfigurationError, match='one of prior, posterior, approximate_posterior, but is "q"'):
+        attention_html(exact, pair, alignment="q")
 
 
 def test_mistakes_are_named(predictor):

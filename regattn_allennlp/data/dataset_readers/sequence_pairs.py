@@ -141,7 +141,7 @@ class SequencePairsDatasetReader(TableDatasetReader):
 
     def _own_rows(self, source: TableSource) -> Iterator[TextRow]:
         if self._reads_to_predict:
-            return source.texts(self._own_share(source.rows), source.columns[:1])
+            return source.texts(self._own_share(source.rows), source.columns, needs_gold=False)
         if not self._skip_empty:
             return source.texts(self._own_share(source.rows), source.columns)
         # Each process has to go through all the texts, for the shares to be of the same size.

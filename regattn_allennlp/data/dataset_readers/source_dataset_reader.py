@@ -40,7 +40,8 @@ class SourceDatasetReader(DatasetReader):
     def to_predict(self: R) -> R:
         """
         The same reader, for data to predict: there is an instance for each item, also for one that training skips, and
-        none has a gold answer, whether the data have them or not.
+        none needs a gold answer. Labels are left out. A target, or an answer, is kept where the data have one: that is
+        what predictors tell the alignment of.
         """
         reader = copy.copy(self)
         reader._reads_to_predict = True

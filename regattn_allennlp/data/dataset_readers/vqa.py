@@ -103,7 +103,9 @@ class VqaDatasetReader(SourceDatasetReader):
         self._first_image: Optional[tuple[str, int]] = None
 
     def _open(self, file_path: str | PathLike) -> VqaSource:
-        return open_vqa_source(str(file_path), self._annotations, self._has_answers and not self._reads_to_predict)
+        return open_vqa_source(
+            str(file_path), self._annotations, self._has_answers, needs_answers=not self._reads_to_predict
+        )
 
     def fingerprint(self, file_path: str | PathLike) -> Optional[str]:
         """
@@ -117,7 +119,7 @@ class VqaDatasetReader(SourceDatasetReader):
         source = self._open(file_path)
         for row in source.questions(self._own_share(source.rows)):
             if self._reads_to_predict:
-                row.update(answers=None, answer=None)
+                row.update(answers=None)  # which only accuracy is made of
             place = f"question {row['question_id']} (image {row['image_id']})"
             try:
                 yield SourceInstance(self.text_to_instance(**row), place)

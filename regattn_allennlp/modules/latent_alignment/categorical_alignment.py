@@ -48,10 +48,18 @@ class CategoricalAlignment(LatentAlignment):
     def log_marginal(self, queries: AlignmentQueries) -> torch.Tensor:
         return self._log_marginal(queries, PriorSupport(queries, self.marginal_top_k))
 
-    def posterior(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
-        """By Bayes' rule, exactly: in proportion to p(z) p(y | x_z)."""
+    def posterior(self, queries: AlignmentQueries) -> torch.Tensor:
+        """
+        Exactly: in proportion to p(z) p(y | x_z), over all positions whatever `marginal_top_k` is, and 0 where the
+        prior is.
+        """
         support = PriorSupport(queries)
-        return support.at_all_positions(support.log_softmax(support.log_prior + support.log_likelihood(queries)))
+
+        def log_joint_of(numbers: torch.Tensor) -> torch.Tensor:
+            return support.log_prior[numbers] + support.log_likelihood(queries, numbers)
+
+        log_joint = in_query_chunks(log_joint_of, len(queries.weights), support.size, queries.weights.device)
+        return support.at_all_positions(support.log_softmax(log_joint))
 
     def _log_marginal(self, queries: AlignmentQueries, support: PriorSupport) -> torch.Tensor:
         # -inf plus the filler's 0, not a product with 0: exactly nothing is added, to the sum and to the gradients.

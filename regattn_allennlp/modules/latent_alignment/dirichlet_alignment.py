@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from typing import Optional, Union
 
 import torch
@@ -38,14 +39,14 @@ class DirichletAlignment(LatentAlignment):
     """
     Relaxed variational attention (Deng et al. 2018, arXiv 1807.03756, section 3.2): z is a point of the simplex, and
     what y is made of the mixture sum_i z_i x_i. The prior is Dir(exp(scores / gamma)), whose mean is softmax's
-    weights, the posterior Dir(exp(posterior scores)). Training maximizes
+    weights; q, which the inference network makes, is Dir(exp(posterior scores)). Training maximizes
 
         E_q[log p(y | sum_i z_i x_i)] - KL(q || p)
 
     by reparameterized samples of q, with the KL in closed form, in float64 throughout. Concentrations are bounded,
     softly: the largest of a row lies between exp(-7) and exp(7) (larger or smaller scores are shifted together, which
-    leaves the mean as it is), and none of the posterior's is below 0.01. So the KL is about 1e5 for a query at most,
-    however much the two disagree, and a posterior beyond its bounds still has a gradient that leads back.
+    leaves the mean as it is), and none of q's is below 0.01. So the KL is about 1e5 for a query at most,
+    however much the two disagree, and a q beyond its bounds still has a gradient that leads back.
 
     As its authors say, it learns badly from nothing: first let the model learn from E_p[log p(y | sum_i z_i x_i)], by
     `warm_up_batches`, or start from a trained model of soft attention, by the initializer "pretrained".
@@ -60,9 +61,9 @@ class DirichletAlignment(LatentAlignment):
     # Parameters
 
     num_samples : `int`, optional (default = `1`)
-        How many samples of the posterior training takes for each query.
+        How many samples of q training takes for each query.
     num_marginal_samples : `int`, optional (default = `20`)
-        How many samples of the prior `log_marginal` takes for each query.
+        How many samples of the prior `log_marginal` and `posterior` take for each query.
     kl_weight : `Union[float, Schedule]`, optional (default = `1.0`)
         As of the estimators of "variational".
     warm_up_batches : `int`, optional (default = `0`)
@@ -139,18 +140,44 @@ class DirichletAlignment(LatentAlignment):
         return log_likelihood - divergence.to(log_likelihood.dtype)
 
     def log_marginal(self, queries: AlignmentQueries) -> torch.Tensor:
+        def log_marginal_of(log_likelihood: torch.Tensor, mixtures: torch.Tensor) -> torch.Tensor:
+            return log_likelihood.logsumexp(1) - math.log(self._num_marginal_samples)
+
+        return self._of_prior_samples(queries, log_marginal_of)
+
+    def posterior(self, queries: AlignmentQueries) -> torch.Tensor:
+        """
+        The posterior's mean, E[z | x, q, y]. It has no closed form: this is a Monte Carlo estimate, the mean of the
+        prior samples that `log_marginal` takes, each weighted by its share of their likelihoods. Few samples are near
+        a posterior that is far from the prior: more `num_marginal_samples` make it, and the marginal, better.
+        """
+
+        def mean_of(log_likelihood: torch.Tensor, mixtures: torch.Tensor) -> torch.Tensor:
+            return torch.bmm(log_likelihood.softmax(1).unsqueeze(1), mixtures).squeeze(1)
+
+        return self._of_prior_samples(queries, mean_of)
+
+    def _of_prior_samples(
+        self, queries: AlignmentQueries, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """
+        `function(log_likelihood, mixtures)` of the samples of each query, always the same; `mixtures` has the shape
+        (num_numbers, num_marginal_samples, num_positions), `log_likelihood` its first two dimensions and, where it is
+        of all outcomes, num_outcomes.
+        """
         prior = self._log_prior_concentration(queries)
 
-        def log_marginal_of(numbers: torch.Tensor) -> torch.Tensor:
+        def of_numbers(numbers: torch.Tensor) -> torch.Tensor:
             mixtures = sample_dirichlet_at_fixed_noise(
                 prior[numbers], queries.mask[numbers], self._num_marginal_samples
             ).to(queries.values.dtype)
-            log_likelihood = queries.log_likelihood_of_mixtures(mixtures, numbers)
-            return log_likelihood.logsumexp(1) - math.log(self._num_marginal_samples)
+            return function(queries.log_likelihood_of_mixtures(mixtures, numbers), mixtures)
 
-        return in_query_chunks(log_marginal_of, len(prior), self._num_marginal_samples, prior.device)
+        return in_query_chunks(of_numbers, len(prior), self._num_marginal_samples, prior.device)
 
-    def posterior(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
+    def approximate_posterior(
+        self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
         """The mean of the inference network's Dirichlet distribution."""
         log_concentration = self._log_posterior_concentration(queries, posterior_scores)
         return log_concentration.masked_fill(~queries.mask, -torch.inf).softmax(-1).to(queries.values.dtype)

@@ -9,6 +9,10 @@ from allennlp.modules.attention import Attention
 from regattn_allennlp.modules.attention import require_weights
 from regattn_allennlp.modules.inference_networks import InferenceNetwork
 
+# What of the positions can be told of a given target, in this order: what is believed without it, what is to be
+# believed with it, and what an inference network holds that to be.
+DISTRIBUTIONS = ("prior", "posterior", "approximate_posterior")
+
 
 @dataclass
 class AlignmentQueries:
@@ -127,11 +131,22 @@ class LatentAlignment(torch.nn.Module, Registrable):
         """
         raise NotImplementedError
 
-    def posterior(
+    def posterior(self, queries: AlignmentQueries) -> Optional[torch.Tensor]:
+        """
+        What of the positions is to be believed once the target is known, p(z | x, q, y), whatever the model was
+        trained by: by Bayes' rule from the prior and the likelihoods, of queries with one target each.
+
+        # Returns
+
+        Shape (num_queries, num_positions), each row sums to 1; `None` where there is no latent variable.
+        """
+        return None
+
+    def approximate_posterior(
         self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None
     ) -> Optional[torch.Tensor]:
         """
-        What of the positions is believed once the target is known, p(z | x, q, y): to be shown beside the prior.
+        What the inference network holds the posterior to be, q(z | x, q, y), which training has fitted to it.
 
         # Parameters
 
@@ -140,6 +155,14 @@ class LatentAlignment(torch.nn.Module, Registrable):
 
         # Returns
 
-        Shape (num_queries, num_positions), each row sums to 1; `None` where there is no latent variable.
+        Shape (num_queries, num_positions), each row sums to 1; `None` where there is no inference network.
         """
         return None
+
+    @property
+    def distributions(self) -> tuple[str, ...]:
+        """
+        Those of the `DISTRIBUTIONS` that there are: without a latent variable the prior alone, and only with an
+        inference network all.
+        """
+        return DISTRIBUTIONS[:2] if self.inference_network is None else DISTRIBUTIONS

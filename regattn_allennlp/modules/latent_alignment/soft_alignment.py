@@ -2,7 +2,11 @@ from typing import Optional
 
 import torch
 
-from regattn_allennlp.modules.latent_alignment.latent_alignment import AlignmentQueries, LatentAlignment
+from regattn_allennlp.modules.latent_alignment.latent_alignment import (
+    DISTRIBUTIONS,
+    AlignmentQueries,
+    LatentAlignment,
+)
 
 
 @LatentAlignment.register("soft")
@@ -18,3 +22,7 @@ class SoftAlignment(LatentAlignment):
 
     def log_marginal(self, queries: AlignmentQueries) -> torch.Tensor:
         return queries.log_likelihood_of_mixture(queries.weights)
+
+    @property
+    def distributions(self) -> tuple[str, ...]:
+        return DISTRIBUTIONS[:1]

@@ -71,8 +71,10 @@ class VariationalAlignment(CategoricalAlignment):
         support = PriorSupport(queries)
         return self._estimator.objective(queries, support, self._log_posterior(support, posterior_scores))
 
-    def posterior(self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None) -> torch.Tensor:
-        """The inference network's."""
+    def approximate_posterior(
+        self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
+        """q as it is trained: on the prior's support, and with `prior_in_posterior` in proportion to the prior."""
         support = PriorSupport(queries)
         return support.at_all_positions(self._log_posterior(support, posterior_scores))
 

@@ -351,7 +351,9 @@ function headersOf(element, view) {
 
 function whyThereIsNone(view) {
   const target = served.task.fields.find((field) => field.is_optional)?.title.toLowerCase();
-  return `There is no ${view.title} here: it wants a latent alignment${target ? `, and ${withArticle(target)}` : ""}.`;
+  const network = view.name.endsWith("_approximate_posterior") ? " with an inference network" : "";
+  const given = target ? `, and ${withArticle(target)}` : "";
+  return `There is no ${view.title} here: it wants a latent alignment${network}${given}.`;
 }
 
 /** What is drawn anew takes the focus again, if it had it. */

@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from regattn_allennlp.predictors import SequencePairsPredictor
 from regattn_allennlp.predictors.attention_predictor import AttentionPredictor
+from regattn_allennlp.predictors.sequence_pairs import with_target
 from regattn_allennlp.server.schema import ArchiveAnswer, AttentionMap, AttentionRequest, TaskField, View
 from regattn_allennlp.server.tasks.task import Task
 
-PRIOR, POSTERIOR = "target_to_source", "target_to_source_posterior"
+PRIOR = "target_to_source"
+POSTERIOR, APPROXIMATE_POSTERIOR = f"{PRIOR}_posterior", f"{PRIOR}_approximate_posterior"
 
 
 class SequencePairsRequest(AttentionRequest):
@@ -38,6 +40,9 @@ class Reading(BaseModel):
     )
     target_to_source_posterior: Optional[AttentionMap] = Field(
         default=None, description="If the alignment is latent: what each token is aligned with once it is known."
+    )
+    target_to_source_approximate_posterior: Optional[AttentionMap] = Field(
+        default=None, description="If there is an inference network: what it holds the posterior to be."
     )
 
 
@@ -80,8 +85,12 @@ class SequencePairsTask(Task):
         if request.target:
             texts.insert(0, (request.target, predictor.target_tokens(request.source, request.target)))
         readings = []
-        for number, read in enumerate(predictor.read_targets(instance, [tokens for _, tokens in texts])):
-            maps = {PRIOR: read["attention"], POSTERIOR: read.get("posterior")}
+        for number, read in enumerate(predictor.read_targets([with_target(instance, text) for _, text in texts])):
+            maps = {
+                PRIOR: read["attention"],
+                POSTERIOR: read.get("posterior"),
+                APPROXIMATE_POSTERIOR: read.get("approximate_posterior"),
+            }
             readings.append(
                 {
                     **{key: read[key] for key in ("tokens", "log_prob", "token_log_probs")},
@@ -89,7 +98,7 @@ class SequencePairsTask(Task):
                     "is_given": bool(request.target) and number == 0,
                     **{
                         name: predictor.attention_map(
-                            {**prediction, "predictions": [{"tokens": read["tokens"], "attention": weights}]}, PRIOR
+                            {**prediction, "predictions": [{**read, "attention": weights}]}, PRIOR
                         )
                         for name, weights in maps.items()
                         if weights is not None
@@ -114,10 +123,16 @@ class SequencePairsTask(Task):
 def prior_and_posterior(
     predictors: Sequence[AttentionPredictor], name: str, rows: str, columns: str
 ) -> tuple[View, ...]:
-    """The views of one direction; the posterior only if an alignment is latent."""
-    if not any(predictor._model.has_latent_alignment for predictor in predictors):
+    """The views of one direction: where an alignment is latent, one for each distribution that a model has."""
+    distributions = dict.fromkeys(one for predictor in predictors for one in predictor._model.given_distributions)
+    if len(distributions) == 1:
         return (View(name=name, title=f"{rows} to {columns}", rows=rows, columns=columns),)
-    return (
-        View(name=name, title="prior", rows=rows, columns=columns),
-        View(name=f"{name}_posterior", title="posterior", rows=rows, columns=columns),
+    return tuple(
+        View(
+            name=name if one == "prior" else f"{name}_{one}",
+            title=one.replace("_", " "),
+            rows=rows,
+            columns=columns,
+        )
+        for one in distributions
     )

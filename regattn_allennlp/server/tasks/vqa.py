@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 from itertools import islice
 from typing import Optional
@@ -15,7 +16,7 @@ from regattn_allennlp.server.schema import ArchiveAnswer, AttentionMap, Attentio
 from regattn_allennlp.server.tasks.sequence_pairs import prior_and_posterior
 from regattn_allennlp.server.tasks.task import RequestError, Task
 
-PRIOR, POSTERIOR = "question_to_regions", "question_to_regions_posterior"
+PRIOR = "question_to_regions"
 
 # How many images the page offers; others can be typed.
 MAX_OFFERED_IMAGES = 200
@@ -44,6 +45,10 @@ class VqaAnswer(ArchiveAnswer):
     question_to_regions_posterior: Optional[AttentionMap] = Field(
         default=None,
         description="If the alignment is latent, and an answer is given: the weights once the answer is known.",
+    )
+    question_to_regions_approximate_posterior: Optional[AttentionMap] = Field(
+        default=None,
+        description="If there is an inference network, and an answer is given: what it holds the posterior to be.",
     )
 
 
@@ -108,11 +113,12 @@ class VqaTask(Task):
                 read = predictor.read_answer(instance, request.answer)
             except ConfigurationError as error:
                 raise RequestError(f'"answer": {error.message}', "answer") from error
-            answer["probabilities"][read["answer"]] = read["probability"]
-            if POSTERIOR in read:
-                answer[POSTERIOR] = predictor.attention_map(
-                    {**prediction, f"{PRIOR}_attention": read[POSTERIOR]}, PRIOR
-                )
+            answer["probabilities"][read["answer"]] = math.exp(read["log_prob"])
+            for name in ("posterior", "approximate_posterior"):
+                if name in read:
+                    answer[f"{PRIOR}_{name}"] = predictor.attention_map(
+                        {**prediction, f"{PRIOR}_attention": read[name]}, PRIOR
+                    )
         return answer
 
     def title(self, answer: VqaAnswer, text: int) -> str:

@@ -244,11 +244,20 @@ def test_data_whose_pairs_are_all_skipped_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("skip_empty", [True, False])
-def test_to_predict_each_source_is_read_without_its_target(tmp_path, skip_empty):
-    path = write_json_lines(tmp_path / "pairs.jsonl", [*as_records([*PAIRS, ("e", "")]), {"source": "f"}])
+def test_to_predict_each_source_is_read_with_its_target_if_it_has_one(tmp_path, skip_empty):
+    without = [{"source": "e", "target": ""}, {"source": "f", "target": " \t"}, {"source": "g", "target": None}]
+    path = write_json_lines(tmp_path / "pairs.jsonl", [*as_records(PAIRS), *without, {"source": "h"}])
     instances = list(reader(skip_empty=skip_empty).to_predict().read(str(path)))
-    assert [instance["metadata"]["source"] for instance in instances] == [*(source for source, _ in PAIRS), "e", "f"]
-    assert not any("target_tokens" in instance.fields for instance in instances)
+    expected = [*PAIRS, *((source, None) for source in "efgh")]
+    assert [(one["metadata"]["source"], one["metadata"].metadata.get("target")) for one in instances] == expected
+    assert ["target_tokens" in one.fields for one in instances] == [target is not None for _, target in expected]
+
+
+def test_to_predict_a_target_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    datasets.Dataset.from_dict({"source": ["a", "b"], "target": [["c"], ["d"]]}).to_parquet(path)
+    with pytest.raises(ConfigurationError, match=r"pairs\.parquet, row 0 .*: \"target\" is \['c'\], and should be"):
+        list(reader().to_predict().read(str(path)))
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".tsv"])

@@ -220,18 +220,38 @@ def test_questions_of_a_test_split(questions, features, tmp_path):
         assert examples[0].inputs == {"question": "What color is the cat?", "image_id": "7"}
 
 
-def test_to_predict_each_question_is_read_without_its_answers(questions, features, tmp_path):
+def test_to_predict_each_question_is_read_with_its_answer_if_it_has_one(questions, features, tmp_path):
     hidden = tmp_path / "without annotations.json"
     # With a byte order mark, as some editors write it.
     hidden.write_bytes(b"\xef\xbb\xbf" + questions.read_bytes())
-    expected = [instance["metadata"]["question"] for instance in read(questions, features)]
-    for path in questions, hidden:
-        instances = list(reader(features).to_predict().read(str(path)))
-        assert [instance["metadata"]["question"] for instance in instances] == expected
-        for instance in instances:
-            assert "answer" not in instance.fields and "answer_scores" not in instance["metadata"].metadata
+    with_answers = read(questions, features)
+    annotations = json.loads((tmp_path / ANNOTATIONS_NAME).read_text())["annotations"]
+    (tmp_path / "some.json").write_text(json.dumps({"annotations": annotations[1:]}))
+    answers = [instance["answer"].label for instance in with_answers]
+    missing = {annotations[0]["question_id"]}
+    some = [
+        None if one["metadata"]["question_id"] in missing else answer
+        for one, answer in zip(with_answers, answers, strict=True)
+    ]
+    none = [None] * len(answers)
+    for path, given, expected in (
+        (questions, None, answers),
+        (hidden, None, none),
+        (hidden, "some.json", some),
+        (hidden, "elsewhere.json", none),
+    ):
+        given = given and str(tmp_path / given)
+        instances = list(reader(features, annotations=given).to_predict().read(str(path)))
+        assert [one["metadata"]["question"] for one in instances] == [
+            one["metadata"]["question"] for one in with_answers
+        ]
+        assert [one["answer"].label if "answer" in one.fields else None for one in instances] == expected
+        assert not any("answer_scores" in one["metadata"].metadata for one in instances)
+    # What was read for predictions is not taken for what has all answers.
+    with pytest.raises(ConfigurationError, match="no annotation with its question_id"):
+        list(reader(features, annotations=str(tmp_path / "some.json")).read(str(hidden)))
     (of_the_sample,) = reader().to_predict().read("sample:validation[:1]")
-    assert "answer" not in of_the_sample.fields
+    assert of_the_sample["answer"].label == next(iter(read("sample:validation[:1]")))["answer"].label
 
 
 def test_one_answer_alone_and_the_most_frequent_of_several(questions, features, tmp_path):

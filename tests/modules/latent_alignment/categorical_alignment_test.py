@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from allennlp.common.checks import ConfigurationError
@@ -21,13 +23,48 @@ def test_the_marginal_is_the_sum_over_positions(alignment, operator):
     torch.testing.assert_close(build(alignment).log_marginal(queries).exp(), expected)
 
 
-@pytest.mark.parametrize("alignment", ["exact", "hard"])
-@pytest.mark.parametrize("operator", OPERATORS, ids=str)
-def test_the_posterior_is_that_of_bayes_rule(alignment, operator):
-    example = problem()
+@given(
+    alignment=st.sampled_from([*CATEGORICAL, {"type": "exact", "marginal_top_k": 1}]),
+    operator=st.sampled_from(OPERATORS),
+    seed=st.integers(0, 1000),
+    scale=st.floats(0.0, 5.0),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_posterior_is_that_of_bayes_rule(alignment, operator, seed, scale):
+    example = problem(seed).padded(2)
+    example.scores = example.scores.detach() * scale
     queries = example.queries(operator)
-    joint = queries.weights * example.log_likelihoods().exp()
-    torch.testing.assert_close(build(alignment).posterior(queries), joint / joint.sum(-1, keepdim=True))
+    posterior = build(alignment).posterior(queries)
+    for number, (weights, log_likelihoods) in enumerate(
+        zip(queries.weights.tolist(), example.log_likelihoods().tolist(), strict=True)
+    ):
+        joint = [p * math.exp(log_likelihood) for p, log_likelihood in zip(weights, log_likelihoods, strict=True)]
+        assert posterior[number].tolist() == pytest.approx([each / math.fsum(joint) for each in joint], rel=1e-6)
+        assert [p == 0 for p in weights] == [p == 0 for p in posterior[number].tolist()]
+
+
+@given(operator=st.sampled_from(OPERATORS), seed=st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_what_the_elbo_lacks_is_the_divergence_of_q_from_the_posterior(operator, seed):
+    example = problem(seed)
+    queries = example.queries(operator)
+    alignment = build("variational")
+    q = alignment.approximate_posterior(queries, example.posterior_scores)
+    divergence = torch.where(q > 0, q * (q / alignment.posterior(queries)).log(), 0.0).sum(-1)
+    lacking = alignment.log_marginal(queries) - alignment.objective(queries, example.posterior_scores)
+    torch.testing.assert_close(divergence, lacking)
+
+
+def test_there_is_a_posterior_of_a_latent_variable_and_a_q_of_an_inference_network():
+    example = problem()
+    for alignment, number in (("soft", 1), ("exact", 2), ("hard", 2), ("variational", 3), ("dirichlet", 3)):
+        alignment = build(alignment)
+        told = {
+            "posterior": alignment.posterior(example.queries()),
+            "approximate_posterior": alignment.approximate_posterior(example.queries(), example.posterior_scores),
+        }
+        names = ("prior", *(name for name, one in told.items() if one is not None))
+        assert names == alignment.distributions and len(names) == number
 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=str)
@@ -111,6 +148,21 @@ def test_at_test_time_queries_are_computed_in_chunks(alignment, outcomes, monkey
     with torch.no_grad():
         torch.testing.assert_close(alignment.log_marginal(queries), expected)
     assert largest <= 50
+
+
+@pytest.mark.parametrize("alignment", ["exact", "dirichlet"])
+def test_the_posterior_is_computed_in_chunks_too(alignment, monkeypatch):
+    queries = problem(queries_per_item=6).queries()
+    alignment = build(alignment)
+    expected = alignment.posterior(queries)
+    seen = []
+    log_likelihood = queries.log_likelihood
+    queries.log_likelihood = lambda contexts, numbers: seen.append(len(contexts)) or log_likelihood(contexts, numbers)
+    monkeypatch.setattr(query_chunks, "FIRST_CHUNK_CONTEXTS", 1)
+    monkeypatch.setattr(query_chunks, "MAX_CHUNK_SIZE", 200)
+    with torch.no_grad():
+        torch.testing.assert_close(alignment.posterior(queries), expected)
+    assert len(seen) > 2 and max(seen) <= 50
 
 
 @given(scale=st.floats(0.1, 1e4), seed=st.integers(0, 100))

@@ -5,7 +5,7 @@ import torch
 from allennlp.common.checks import ConfigurationError
 
 from regattn_allennlp.operators import Softmax
-from tests.modules.latent_alignment.common import assert_means, build, estimates, problem, replicas
+from tests.modules.latent_alignment.common import NUM_OUTCOMES, assert_means, build, estimates, problem, replicas
 
 
 def likelihood_of_mixture(example, first):
@@ -156,9 +156,37 @@ def test_a_wrong_config_is_named(attention, config, message):
         build({"type": "dirichlet", **config}, attention)
 
 
-def test_the_posterior_that_is_told_is_the_mean_of_torchs_dirichlet_distribution():
+def test_the_posteriors_mean_is_that_of_quadrature():
+    from_the_prior = []
+    for target in range(NUM_OUTCOMES):
+        example = two_positions()
+        example.values, example.targets = 4 * example.values.detach(), torch.tensor([target])
+        told = build({"type": "dirichlet", "num_marginal_samples": 50_000}).posterior(example.queries())[0]
+        concentration = example.scores[0].exp()
+        first, second = concentration.tolist()
+        density = scipy.stats.beta(first, second).pdf
+        joint = scipy.integrate.quad(lambda w: w * likelihood_of_mixture(example, w) * density(w), 0, 1)[0]  # noqa: B023
+        expected = joint / integral(example, concentration, lambda p: p)
+        assert told.sum().item() == pytest.approx(1)
+        assert told[0].item() == pytest.approx(expected, abs=2e-3)
+        from_the_prior.append(abs(expected - first / (first + second)))
+    assert max(from_the_prior) > 0.03
+
+
+def test_the_posteriors_mean_is_of_the_samples_that_the_marginal_takes():
     example = problem()
-    told = build("dirichlet").posterior(example.queries(), example.posterior_scores)
+    queries = example.queries()
+    alignment = build({"type": "dirichlet", "num_marginal_samples": 1})
+    # Of one sample the mean is that sample, whatever its likelihood.
+    sample = alignment.posterior(queries)
+    torch.testing.assert_close(queries.log_likelihood_of_mixture(sample), alignment.log_marginal(queries))
+    assert (sample[~example.mask] == 0).all()
+    torch.testing.assert_close(alignment.posterior(example.padded(3).queries())[:, :-3], sample)
+
+
+def test_the_approximate_posterior_is_the_mean_of_torchs_dirichlet_distribution():
+    example = problem()
+    told = build("dirichlet").approximate_posterior(example.queries(), example.posterior_scores)
     for number, mask in enumerate(example.mask):
         scores = example.posterior_scores[number][mask]
         torch.testing.assert_close(told[number][mask], torch.distributions.Dirichlet(scores.exp()).mean)

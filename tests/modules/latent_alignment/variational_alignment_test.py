@@ -169,10 +169,10 @@ def test_a_wrong_config_is_named(config, message):
 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=str)
-def test_the_posterior_that_is_told_is_the_inference_networks_on_the_support(operator):
+def test_the_approximate_posterior_is_the_inference_networks_on_the_support(operator):
     example = problem()
     queries = example.queries(operator)
-    told = build("variational").posterior(queries, example.posterior_scores)
+    told = build("variational").approximate_posterior(queries, example.posterior_scores)
     for number, weights in enumerate(queries.weights):
         support = weights > 0
         assert (told[number][~support] == 0).all()
@@ -244,3 +244,13 @@ def test_the_kl_warms_up_over_batches_of_training():
 def test_a_weight_that_makes_no_sense_is_named(block, message):
     with pytest.raises(ConfigurationError, match=message):
         build({"type": "variational", "estimator": block})
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=str)
+def test_with_the_prior_in_it_the_approximate_posterior_is_exact_where_the_network_says_the_likelihood(operator):
+    example = problem()
+    queries = example.queries(operator)
+    alignment = build({"type": "variational", "prior_in_posterior": True})
+    told = alignment.approximate_posterior(queries, example.log_likelihoods())
+    torch.testing.assert_close(told, alignment.posterior(queries))
+    assert not torch.allclose(build("variational").approximate_posterior(queries, example.log_likelihoods()), told)
