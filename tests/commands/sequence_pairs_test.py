@@ -9,7 +9,11 @@ from allennlp.predictors import Predictor
 import regattn_allennlp.config_variables  # noqa: F401  (the configs read the environment)
 from tests.conftest import PROJECT_ROOT
 
-TASKS = {"g2p": ["exact_match"], "translation": ["bleu", "chrf"], "summarization": ["rouge-1", "rouge-2", "rouge-l"]}
+TASKS = {
+    "g2p": ["exact_match", "phoneme_error_rate"],
+    "translation": ["bleu", "chrf"],
+    "summarization": ["rouge-1", "rouge-2", "rouge-l"],
+}
 CONFIGS = sorted(path for task in TASKS for path in PROJECT_ROOT.glob(f"training_configs/{task}/*.jsonnet"))
 ATTENTIONS = {"softmax", "sparsemax", "fusedmax", "oscarmax"}
 ALIGNMENTS = {
