@@ -67,6 +67,17 @@ def test_configs_differ_in_the_attention_or_the_alignment_alone(task):
     assert all(model == configs["softmax"] for model in configs.values())
 
 
+@pytest.mark.parametrize("metric, expected", [("bleu", "+bleu"), ("phoneme_error_rate", "-phoneme_error_rate")])
+def test_trainings_learn_by_low_error_rates_and_high_scores(metric, expected, tmp_path):
+    common = PROJECT_ROOT / "training_configs" / "common" / "sequence_pairs.libsonnet"
+    arguments = (
+        "attention={}, data={ train: '', validation: '', reader: {} }, tokens={ fields: {}, units: '' }, dim=2, "
+        f"num_layers=1, dropout=0, batch_size=1, trainer={{}}, text_metrics=['{metric}', 'exact_match']"
+    )
+    (tmp_path / "config.jsonnet").write_text(f"(import '{common}').sequence_pairs({arguments})")
+    assert Params.from_file(tmp_path / "config.jsonnet")["trainer"]["validation_metric"] == expected
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_config_trains_evaluates_and_predicts(allennlp, config, tmp_path):
     task = config.parent.name
