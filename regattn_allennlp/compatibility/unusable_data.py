@@ -122,7 +122,7 @@ def _has_a_loss(model: Any) -> bool:
 
 @mend(
     "allennlp.evaluation.evaluator",
-    puts_back="`evaluate` refuses data without labels or answers, with models of this package",
+    puts_back="`evaluate` refuses data without labels, answers or gold links, with models of this package",
     versions="allennlp==2.10.1",
     test="tests/compatibility/unusable_data_test.py::test_data_without_answers_are_refused",
 )
