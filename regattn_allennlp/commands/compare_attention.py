@@ -326,6 +326,7 @@ class _Comparison:
             "training": None if trial.archive else self._identities.of_training(trial.config),
             "training_data": [] if trial.archive else self._identities.of_training_data(trial.config),
             **self._evaluation,
+            "gold_links": self._identities.of_gold_links(trial.config, self._evaluation["test_data"]["path"]),
             "include_package": self._arguments.include_package,
             "cuda_device": self._arguments.cuda_device,
             "folder": str(self._folder),

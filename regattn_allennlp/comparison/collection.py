@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 from regattn_allennlp.comparison.evaluation import OUT_OF_DOMAIN
 from regattn_allennlp.comparison.identities import Identities, same_data
-from regattn_allennlp.comparison.report import FAITHFULNESS, Failure, Run, VariantResults
+from regattn_allennlp.comparison.report import ALIGNMENT_METRICS, FAITHFULNESS, Failure, Run, VariantResults
 from regattn_allennlp.comparison.robustness import metric_prefix
 from regattn_allennlp.comparison.trial_files import (
     FAILURE_NAME,
@@ -73,7 +73,7 @@ def collect(
         trial = _trial(path, outcome["request"])
         if _key(trial) not in runs:
             unnamed[_key(trial)] = Variant(trial.variant, outcome["request"]["source"], trial.config, [trial])
-        run = _run(path, _comparable(outcome, evaluation), folder)
+        run = _run(path, _comparable(outcome, evaluation, identities), folder)
         runs.setdefault(_key(trial), []).append(run)
     everything = [*variants, *unnamed.values()]
     names = distinct_names([(variant.source, variant.config) for variant in everything])
@@ -126,8 +126,11 @@ def _reason_to_leave_out(
     return None
 
 
-def _comparable(outcome: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The outcome without what was measured on other data, or by other attacks, than the present evaluation."""
+def _comparable(outcome: dict[str, Any], evaluation: dict[str, Any], identities: Identities) -> dict[str, Any]:
+    """
+    The outcome without what was measured on other data, by other attacks, or by other gold links than those of the
+    present evaluation.
+    """
     request = outcome["request"]
     dropped: list[str] = []
     if not same_data(request["out_of_domain"], evaluation["out_of_domain"]):
@@ -137,6 +140,9 @@ def _comparable(outcome: dict[str, Any], evaluation: dict[str, Any]) -> dict[str
     if any(request[key] != evaluation[key] for key in ("attacks", "num_attacked_items", "synonyms")):
         dropped += [f"{metric_prefix(attack)}_" for attack in request["attacks"]]
     metrics = {name: value for name, value in outcome["metrics"].items() if not name.startswith(tuple(dropped))}
+    gold_links = identities.of_gold_links(request["config"], evaluation["test_data"]["path"])
+    if not same_data(request["gold_links"], gold_links):
+        metrics = {name: value for name, value in metrics.items() if not name.endswith(tuple(ALIGNMENT_METRICS))}
     return {**outcome, "metrics": metrics}
 
 

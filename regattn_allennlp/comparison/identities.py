@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from regattn_allennlp.comparison.trial_files import write_atomically
+from regattn_allennlp.data.gold_links import links_file
 from regattn_allennlp.data.source_rows import split_slice
 from regattn_allennlp.predictors.archives import ARCHIVE_NAME
 from regattn_allennlp.version import VERSION
@@ -54,6 +55,12 @@ class Identities:
             content = {} if file is None else self._of_folder(file) if file.is_dir() else self._of_file(file)
             self._known[path] = {"path": path, **content, **({"part": part} if part else {})}
         return self._known[path]
+
+    def of_gold_links(self, config: dict[str, Any], test_data: str) -> Optional[Identity]:
+        """Of the file beside the test data in which the reader of a config finds their gold links, if it does."""
+        reader = config.get("validation_dataset_reader") or config.get("dataset_reader") or {}
+        path = (reader.get("gold_links") or {}).get("path")
+        return None if path is None else self.of_data(links_file(path, test_data))
 
     def of_archive(self, path: str) -> Identity:
         file = Path(path, ARCHIVE_NAME) if os.path.isdir(path) else Path(path)

@@ -45,6 +45,13 @@ PROBABILITY_COLUMNS = [
 # The same for each attack.
 ATTACK_COLUMNS = [("accuracy", "accuracy", 4), ("success", "success", 4), ("changed_words", "words changed", 2)]
 
+# The same of the attention's alignments, by gold links, and their headings.
+ALIGNMENT_METRICS = {
+    "alignment_error_rate": "error rate",
+    "alignment_precision": "precision",
+    "alignment_recall": "recall",
+}
+
 TIME = "seconds_per_epoch"
 TIME_RATIO = f"{TIME}_ratio"
 
@@ -334,11 +341,11 @@ def _results(report: dict[str, Any]) -> list[str]:
     if report["differences"]:
         parts += [
             "## Differences",
-            f"Each test item's {metric}, from 0 to 1, of the first less that of the second: the mean over the items, "
-            f"with a 95 % confidence interval, and the p-value of the paired sign-flip test, {_kind_of_test(report)}; "
-            "p corrected for the number of pairs by Holm's method. A pair is compared by the seeds that both have"
-            f"{_left_out_of_tests(report)}. They speak of the models that were trained, not of other seeds: see the "
-            "standard deviations.",
+            f"Each test item's {_of_items(metric)}, from 0 to 1, of the first less that of the second: the mean over "
+            "the items, with a 95 % confidence interval, and the p-value of the paired sign-flip test, "
+            f"{_kind_of_test(report)}; p corrected for the number of pairs by Holm's method. A pair is compared by "
+            f"the seeds that both have{_left_out_of_tests(report)}. They speak of the models that were trained, not "
+            "of other seeds: see the standard deviations.",
             _table(
                 ["first", "second", "difference", "95 % interval", "p", "p, corrected"],
                 [_difference_row(difference) for difference in report["differences"]],
@@ -371,6 +378,24 @@ def _results(report: dict[str, Any]) -> list[str]:
             ],
         ),
     ]
+    aligned = _aligned(summaries)
+    if aligned:
+        parts += [
+            "## Alignment",
+            "The links that the attention makes between words, against gold links: the alignment error rate, of which "
+            "low is good, precision and recall (Och & Ney 2003). The posterior is the alignment once the target is "
+            "known.",
+            _table(
+                ["variant", "of", *ALIGNMENT_METRICS.values()],
+                [
+                    [variant["name"], of.strip("_").replace("_", " ") or "attention"]
+                    + [_mean_and_deviation(variant["summary"].get(f"{of}{name}"), 4) for name in ALIGNMENT_METRICS]
+                    for variant in variants
+                    for of in aligned
+                    if f"{of}alignment_error_rate" in variant["summary"]
+                ],
+            ),
+        ]
     if any(name in summary for summary in summaries for name, _, _ in PROBABILITY_COLUMNS):
         parts += [
             "## Calibration and uncertainty",
@@ -414,6 +439,18 @@ def _results(report: dict[str, Any]) -> list[str]:
             _variant_table(variants, [(name, name.replace("_", " "), 4) for name in FAITHFULNESS]),
         ]
     return parts
+
+
+def _aligned(summaries: Sequence[dict[str, dict[str, Any]]]) -> list[str]:
+    """What the names of the alignments' metrics begin with: "", "posterior_", "premise_to_hypothesis_"."""
+    of = "alignment_error_rate"
+    names = (name for summary in summaries for name in summary if name.endswith(of))
+    return list(dict.fromkeys(name.removesuffix(of) for name in names))
+
+
+def _of_items(metric: str) -> str:
+    """What the items' scores are, of which high is good: of an error rate what it lacks to 1."""
+    return f"1 - {metric}" if metric.endswith("_error_rate") else metric
 
 
 def main_rows(report: dict[str, Any]) -> list[list[str]]:
@@ -491,12 +528,16 @@ def _variant_table(variants: Sequence[dict[str, Any]], columns: Sequence[tuple[s
 def _kinds_of_items(report: dict[str, Any]) -> list[str]:
     """A table for each thing that makes kinds of items."""
     tables = []
+    metric = _of_items(report["compared_metrics"][0])
     for by, group in itertools.groupby(report["kinds_of_items"], key=lambda kind: kind["by"]):
         kinds = list(group)
         names = [variant["name"] for variant in report["variants"] if variant["name"] in kinds[0]["scores"]]
         tables.append(
             _table(
-                [f"{report['compared_metrics'][0]} by {by}", *(f"{kind['kind']} ({kind['items']})" for kind in kinds)],
+                [
+                    f"{metric} by {by}",
+                    *(f"{kind['kind']} ({kind['items']})" for kind in kinds),
+                ],
                 [[name, *(_mean_and_deviation(kind["scores"][name], 4) for kind in kinds)] for name in names],
             )
         )

@@ -24,7 +24,7 @@ LOCK_NAME = ".lock"
 NODE_NAME = ".ray_node"
 
 # What an outcome holds has changed so many times: one of another format is evaluated anew.
-FORMAT = 4
+FORMAT = 5
 
 # What a request says besides what is to be done: for people, of the machine, and the comparison's folder.
 BESIDES = ("source", "cuda_device", "folder")

@@ -204,14 +204,14 @@ def open_table_source(
     before_colon, _, split = name.rpartition(":")
     if os.path.isdir(name):
         table = _load_folder(name, split=None)
-    elif os.path.isfile(name) or "://" in name or "!" in name or _suffix(name) in SUFFIXES:
+    elif os.path.isfile(name) or "://" in name or "!" in name or suffix(name) in SUFFIXES:
         table = _load_file(name, wanted)
     elif before_colon == "sample":
         table = _load_sample(kind, split)
     elif os.path.isdir(before_colon):
         table = _load_folder(before_colon, split)
     # A file of a known kind that isn't there is a misspelled path, not a data set of the hub.
-    elif split and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", before_colon) and _suffix(before_colon) not in SUFFIXES:
+    elif split and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", before_colon) and suffix(before_colon) not in SUFFIXES:
         table = _load_from_hub(before_colon, config_name, split)
     else:
         raise ConfigurationError(
@@ -260,20 +260,32 @@ def _load_folder(folder: str, split: str | None) -> datasets.Dataset:
 
 
 def _load_file(name: str, wanted: _Wanted) -> datasets.Dataset:
-    if _suffix(name) not in SUFFIXES:
+    if suffix(name) not in SUFFIXES:
         raise ConfigurationError(
-            f'"{name}" is of an unknown kind: its name ends in "{_suffix(name)}" where {", ".join(SUFFIXES)} can be '
+            f'"{name}" is of an unknown kind: its name ends in "{suffix(name)}" where {", ".join(SUFFIXES)} can be '
             'read. For a file in an archive write "archive.zip!file.jsonl".'
         )
-    path = name
-    if not os.path.isfile(path):
-        try:
-            path = cached_path(name, extract_archive=True)
-        except Exception as error:  # each kind of URL has a client, and each client its own errors
-            raise ConfigurationError(f'"{name}" could not be opened: {error}.{_similar_files(name)}') from error
-    if _suffix(name) == ".parquet":
+    path = local_file(name)
+    if suffix(name) == ".parquet":
         return _load_parquet(name, path)
     return _load_text(name, path, wanted)
+
+
+def local_file(name: str) -> str:
+    """
+    Where a file is on this machine that is named by a path, a URL, or as one in an archive.
+
+    # Raises
+
+    `ConfigurationError`
+        If it cannot be had.
+    """
+    if os.path.isfile(name):
+        return name
+    try:
+        return str(cached_path(name, extract_archive=True))
+    except Exception as error:  # each kind of URL has a client, and each client its own errors
+        raise ConfigurationError(f'"{name}" could not be opened: {error}.{_similar_files(name)}') from error
 
 
 def _load_parquet(name: str, path: str) -> datasets.Dataset:
@@ -288,7 +300,7 @@ def _load_text(name: str, path: str, wanted: _Wanted) -> datasets.Dataset:
     header = _missing_header(name, path, wanted)
     first_record = next(_records(name, path, header), None)
     if first_record is None:
-        or_header = ", or has but a header" if _suffix(name) in TABLE_ROWS else ""
+        or_header = ", or has but a header" if suffix(name) in TABLE_ROWS else ""
         raise ConfigurationError(f"{name}: the file holds no pairs: it is empty{or_header}.")
     columns = _find_columns(name, list(first_record[1]), wanted)
     status = os.stat(path)
@@ -302,7 +314,7 @@ def _load_text(name: str, path: str, wanted: _Wanted) -> datasets.Dataset:
         _text_rows,
         {"name": name, "path": path, **rows_are_by},
         datasets.Features({LINE_COLUMN: datasets.Value("int64"), **dict.fromkeys(columns, datasets.Value("string"))}),
-        Hasher.hash((VERSION, os.path.abspath(path), status.st_size, status.st_mtime_ns, _suffix(name), rows_are_by)),
+        Hasher.hash((VERSION, os.path.abspath(path), status.st_size, status.st_mtime_ns, suffix(name), rows_are_by)),
     )
 
 
@@ -333,16 +345,16 @@ def _text_rows(
 
 def _records(name: str, path: str, header: tuple[str, ...] | None) -> Records:
     """The records of a text file; `header` names the columns of a table whose first line does not."""
-    if _suffix(name) in TABLE_ROWS:
-        return _table_records(name, TABLE_ROWS[_suffix(name)](name, path), header)
+    if suffix(name) in TABLE_ROWS:
+        return _table_records(name, TABLE_ROWS[suffix(name)](name, path), header)
     return _json_records(name, path)
 
 
 def _missing_header(name: str, path: str, wanted: _Wanted) -> tuple[str, ...] | None:
     """What the columns of a table are called whose first line does not say so; `None` if it does."""
-    if wanted.header or _suffix(name) not in TABLE_ROWS:
+    if wanted.header or suffix(name) not in TABLE_ROWS:
         return None
-    fields = next((fields for _, fields in TABLE_ROWS[_suffix(name)](name, path) if fields), None)
+    fields = next((fields for _, fields in TABLE_ROWS[suffix(name)](name, path) if fields), None)
     if fields is None:
         return None
     roles = wanted.kind.roles
@@ -410,7 +422,8 @@ def _table_records(name: str, rows: Iterator[tuple[int, list[str]]], header: Seq
 
 
 TABLE_ROWS = {".csv": _csv_rows, ".tsv": _tsv_rows}
-SUFFIXES = [".jsonl", ".json", *TABLE_ROWS, ".parquet"]
+JSON_SUFFIXES = (".jsonl", ".json")
+SUFFIXES = [*JSON_SUFFIXES, *TABLE_ROWS, ".parquet"]
 
 
 def _columns_among(existing: Sequence[str], wanted: _Wanted, needs_gold: bool) -> tuple[str, ...] | None:
@@ -463,7 +476,8 @@ def _row_place(row: int) -> str:
     return f"row {row} (counted from 0)"
 
 
-def _suffix(name: str) -> str:
+def suffix(name: str) -> str:
+    """By which the kind of a file is known, in lower case; of a URL that of its path."""
     return Path(re.sub(r"[?#].*", "", name) if "://" in name else name).suffix.lower()
 
 

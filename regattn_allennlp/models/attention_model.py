@@ -76,6 +76,7 @@ class AttentionModel(Model):
     def compared_metrics(self) -> tuple[str, ...]:
         """
         The names, as in `get_metrics`, of what models of this task are compared by. "item_scores" belong to the
-        first: an item's accuracy, an item's BLEU.
+        first: an item's accuracy, an item's BLEU; 1 less an item's error, at least 0, where the name of the first ends
+        in "_error_rate", of which low is good.
         """
         raise NotImplementedError

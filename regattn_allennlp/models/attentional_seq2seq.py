@@ -16,13 +16,14 @@ from allennlp.nn.util import get_text_field_mask, get_token_ids_from_text_field_
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
+from regattn_allennlp.data.token_links import TokenLinks, gold_links
 from regattn_allennlp.data.tokenizers.join_tokens import TokenUnit, join_tokens
 from regattn_allennlp.models.attention_model import AttentionModel
 from regattn_allennlp.modules.attention import learned_regularization
 from regattn_allennlp.modules.attentional_decoder import AttentionalDecoder, Decoded, Fed, FirstState, Memory
 from regattn_allennlp.modules.latent_alignment import AlignmentQueries, LatentAlignment, SoftAlignment
 from regattn_allennlp.modules.require_one_of import require_one_of
-from regattn_allennlp.training.metrics import AttentionStatistics, TokenPerplexity
+from regattn_allennlp.training.metrics import AlignmentErrorRate, AttentionStatistics, TokenPerplexity
 from regattn_allennlp.training.metrics.text_metrics import TextMetric
 
 # How many numbers the logits of one piece of the output layer's work may be, 256 MiB in float32. Latent alignments
@@ -117,6 +118,9 @@ class AttentionalSeq2Seq(AttentionModel):
         What the target's tokens are, "words", "characters" or "subwords": see `join_tokens`.
     target_namespace : `str`, optional (default = `"target_tokens"`)
         Of the vocabulary.
+    alignment_error_rate : `AlignmentErrorRate`, optional
+        How links are made of the attention, `{"threshold": 0.2}`; by default each token of the target is linked to the
+        one that it attends to most. Measured in evaluation, where the metadata has gold links.
     initializer : `InitializerApplicator`, optional (default = PyTorch's own initial weights)
         Tied embeddings are normal at first with variance 1 / `target_embedding_dim`, so that logits are not large.
 
@@ -153,6 +157,7 @@ class AttentionalSeq2Seq(AttentionModel):
         text_metrics: Optional[list[TextMetric]] = None,
         target_units: str = "words",
         target_namespace: str = "target_tokens",
+        alignment_error_rate: Optional[Lazy[AlignmentErrorRate]] = None,
         initializer: Optional[InitializerApplicator] = None,
         **kwargs: Any,
     ) -> None:
@@ -222,6 +227,9 @@ class AttentionalSeq2Seq(AttentionModel):
         self._text_metrics = text_metrics or []
         self._perplexity = TokenPerplexity()
         self._attention_statistics = AttentionStatistics()
+        make_alignment_error_rate = alignment_error_rate or Lazy(AlignmentErrorRate)
+        # By what the names of their numbers begin with: of the attention, and of the latent alignments' posterior.
+        self._alignment_error_rates = {name: make_alignment_error_rate.construct() for name in ("", "posterior_")}
         if initializer is not None:
             initializer(self)
 
@@ -288,7 +296,8 @@ class AttentionalSeq2Seq(AttentionModel):
         if metadata is not None:
             output["source_tokens"] = [item["source_tokens"] for item in metadata]
         if target_tokens is not None:
-            output.update(self._learn(embedded, memory, target_tokens))
+            links = None if self.training else gold_links(metadata)
+            output.update(self._learn(embedded, memory, target_tokens, links))
             if metadata is not None:
                 output["target_tokens"] = [item["target_tokens"] for item in metadata]
         if not self.training and (target_tokens is None or self._text_metrics):
@@ -308,7 +317,13 @@ class AttentionalSeq2Seq(AttentionModel):
         rows = self._encoder(embedded, mask)
         return embedded, self._decoder.remember(rows, mask)
 
-    def _learn(self, embedded: torch.Tensor, memory: Memory, target_tokens: TextFieldTensors) -> dict[str, Any]:
+    def _learn(
+        self,
+        embedded: torch.Tensor,
+        memory: Memory,
+        target_tokens: TextFieldTensors,
+        links: Optional[list[TokenLinks]],
+    ) -> dict[str, Any]:
         # Shape: (batch_size, target_length + 1)
         ids = get_token_ids_from_text_field_tensors(target_tokens)
         # Shape (both): (batch_size, target_length)
@@ -327,9 +342,22 @@ class AttentionalSeq2Seq(AttentionModel):
             self._perplexity(log_probs)
             output["loss"] = self._loss(log_probs, len(mask))
             output["item_scores"] = (_sum_by_item(log_probs, queries.items, mask) / mask.sum(1)).exp()
+        if links is not None:
+            self._measure_alignments(decoded.weights, self._latent_alignment.posterior(queries), mask, links)
         word_mask = mask & (targets != self._end_index)
         self._attention_statistics(decoded.weights, word_mask.unsqueeze(2) & memory.mask.unsqueeze(1))
         return output
+
+    def _measure_alignments(
+        self, weights: torch.Tensor, posterior: Optional[torch.Tensor], mask: torch.Tensor, links: list[TokenLinks]
+    ) -> None:
+        """`posterior` has a row for each token in the `mask`, of shape (batch_size, target_length)."""
+        # The rows are the target's tokens, of which the end symbol, the last, has no place in the links.
+        transposed = [of_pair.transposed() for of_pair in links]
+        self._alignment_error_rates[""](weights, transposed)
+        if posterior is not None:
+            of_targets = posterior.new_zeros(weights.shape).masked_scatter(mask.unsqueeze(2), posterior)
+            self._alignment_error_rates["posterior_"](of_targets, transposed)
 
     def score_target(
         self,
@@ -541,7 +569,9 @@ class AttentionalSeq2Seq(AttentionModel):
         Of evaluation: "perplexity", of the marginal likelihood per token, and the scores of the `text_metrics`. In
         training and in evaluation: how sparse and structured the attention of the targets' words is, by the names of
         `AttentionStatistics`, as "target_to_source_zeros", and what the attention learns of its regularization, as
-        "attention_gamma". What was not measured is not there.
+        "attention_gamma". Of evaluation by gold links: those of `AlignmentErrorRate`, of the attention, which is the
+        prior of a latent alignment, and of its posterior as "posterior_alignment_error_rate". What was not measured is
+        not there.
 
         Without `reset`, as AllenNLP asks after each batch, there are the perplexity and the zeros alone: the scores of
         texts take time, and there is no place for more beside the progress bar.
@@ -551,6 +581,8 @@ class AttentionalSeq2Seq(AttentionModel):
         if reset:
             for metric in self._text_metrics:
                 metrics.update(metric.get_metric(reset))
+            for prefix, error_rate in self._alignment_error_rates.items():
+                metrics.update({f"{prefix}{name}": value for name, value in error_rate.get_metric(reset).items()})
         if perplexity is not None:
             metrics["perplexity"] = perplexity
         statistics = self._attention_statistics.get_metric(reset)

@@ -1,6 +1,7 @@
 from typing import Any, Optional
 
 import torch
+from allennlp.common import Lazy
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import TextFieldTensors, Vocabulary
 from allennlp.models import Model
@@ -11,13 +12,14 @@ from allennlp.nn import InitializerApplicator
 from allennlp.nn.util import get_text_field_mask
 from allennlp.training.metrics import CategoricalAccuracy
 
+from regattn_allennlp.data.token_links import gold_links
 from regattn_allennlp.models.attention_model import AttentionModel
 from regattn_allennlp.modules.attention import (
     RegularizedAttention,
     learned_regularization,
     require_regularized_attention,
 )
-from regattn_allennlp.training.metrics import AttentionStatistics
+from regattn_allennlp.training.metrics import AlignmentErrorRate, AttentionStatistics
 
 
 @Model.register("regularized_decomposable_attention")
@@ -50,6 +52,9 @@ class RegularizedDecomposableAttention(AttentionModel):
     dropout : `float`, optional (default = `0.0`)
         The probability of dropping each number of the embedded words.
     label_namespace : `str`, optional (default = `"labels"`)
+    alignment_error_rate : `AlignmentErrorRate`, optional
+        How links are made of the attention, `{"threshold": 0.2}`; by default each word is linked to the one that it
+        attends to most. Measured in evaluation, where the metadata has gold links.
     initializer : `InitializerApplicator`, optional (default = PyTorch's own initial weights)
 
     # Raises
@@ -76,6 +81,7 @@ class RegularizedDecomposableAttention(AttentionModel):
         intra_sentence_attention: Optional[Seq2SeqEncoder] = None,
         dropout: float = 0.0,
         label_namespace: str = "labels",
+        alignment_error_rate: Optional[Lazy[AlignmentErrorRate]] = None,
         initializer: Optional[InitializerApplicator] = None,
         **kwargs: Any,
     ) -> None:
@@ -99,6 +105,10 @@ class RegularizedDecomposableAttention(AttentionModel):
         )
         self._accuracy = CategoricalAccuracy()
         self._attention_statistics = {direction: AttentionStatistics() for direction in self.attention_directions}
+        make_alignment_error_rate = alignment_error_rate or Lazy(AlignmentErrorRate)
+        self._alignment_error_rates = {
+            direction: make_alignment_error_rate.construct() for direction in self.attention_directions
+        }
         if initializer is not None:
             initializer(self)
 
@@ -161,6 +171,11 @@ class RegularizedDecomposableAttention(AttentionModel):
 
         self._attention_statistics["premise_to_hypothesis"](premise_to_hypothesis, pair_mask)
         self._attention_statistics["hypothesis_to_premise"](hypothesis_to_premise, pair_mask.transpose(1, 2))
+        links = None if self.training else gold_links(metadata)
+        if links is not None:
+            self._alignment_error_rates["premise_to_hypothesis"](premise_to_hypothesis, links)
+            transposed = [of_pair.transposed() for of_pair in links]
+            self._alignment_error_rates["hypothesis_to_premise"](hypothesis_to_premise, transposed)
         output: dict[str, Any] = {
             "label_logits": label_logits,
             "label_probs": label_logits.softmax(dim=-1),
@@ -212,22 +227,24 @@ class RegularizedDecomposableAttention(AttentionModel):
 
     def get_metrics(self, reset: bool = False) -> dict[str, float]:
         """
-        "accuracy", and in either direction how sparse and structured the attention is, by the names of
-        `AttentionStatistics`: "premise_to_hypothesis_zeros", "hypothesis_to_premise_segments" and so on. What an
-        attention learns of its regularization follows by the attention's name: "attention_gamma", "attention_lam".
-        Alignment attention adds "alignment_loss" and "alignment_distance".
+        "accuracy", where there were labels, and in either direction how sparse and structured the attention is, by the
+        names of `AttentionStatistics`: "premise_to_hypothesis_zeros", "hypothesis_to_premise_segments" and so on. What
+        an attention learns of its regularization follows by the attention's name: "attention_gamma", "attention_lam".
+        Alignment attention adds "alignment_loss" and "alignment_distance"; evaluation by gold links those of
+        `AlignmentErrorRate` in either direction, "premise_to_hypothesis_alignment_error_rate".
 
         Without `reset`, as AllenNLP asks after each batch, there are of the statistics the zeros alone: all of them
         would leave no place for the progress bar that they are written beside.
         """
-        return {
-            "accuracy": self._accuracy.get_metric(reset),
-            **{
-                f"{direction}_{name}": value
-                for direction, statistics in self._attention_statistics.items()
-                for name, value in statistics.get_metric(reset).items()
-                if reset or name == "zeros"
-            },
-            **self.alignment_metrics(reset),
-            **learned_regularization(self),
-        }
+        metrics = {}
+        if self._accuracy.total_count:
+            metrics["accuracy"] = self._accuracy.get_metric(reset)
+        for direction, statistics in self._attention_statistics.items():
+            for name, value in statistics.get_metric(reset).items():
+                if reset or name == "zeros":
+                    metrics[f"{direction}_{name}"] = value
+        if reset:
+            for direction, error_rate in self._alignment_error_rates.items():
+                for name, value in error_rate.get_metric(reset).items():
+                    metrics[f"{direction}_{name}"] = value
+        return {**metrics, **self.alignment_metrics(reset), **learned_regularization(self)}

@@ -9,7 +9,11 @@ from allennlp.predictors import Predictor
 import regattn_allennlp.config_variables  # noqa: F401  (the configs read the environment)
 from tests.conftest import PROJECT_ROOT
 
-TASKS = {"g2p": ["exact_match"], "translation": ["bleu", "chrf"], "summarization": ["rouge-1", "rouge-2", "rouge-l"]}
+TASKS = {
+    "g2p": ["exact_match", "phoneme_error_rate"],
+    "translation": ["bleu", "chrf"],
+    "summarization": ["rouge-1", "rouge-2", "rouge-l"],
+}
 CONFIGS = sorted(path for task in TASKS for path in PROJECT_ROOT.glob(f"training_configs/{task}/*.jsonnet"))
 DENG2018 = {path for path in CONFIGS if path.stem.startswith("deng2018_")}
 ATTENTIONS = {"softmax", "sparsemax", "fusedmax", "oscarmax"}
@@ -72,6 +76,17 @@ def test_the_configs_of_deng_2018_differ_in_the_alignment_alone():
     assert all(config == configs[0] for config in configs)
     networks = [alignment["inference_network"] for alignment in alignments if alignment["type"] == "variational"]
     assert len(networks) == 4 and all(network == networks[0] for network in networks)
+
+
+@pytest.mark.parametrize("metric, expected", [("bleu", "+bleu"), ("phoneme_error_rate", "-phoneme_error_rate")])
+def test_trainings_learn_by_low_error_rates_and_high_scores(metric, expected, tmp_path):
+    common = PROJECT_ROOT / "training_configs" / "common" / "sequence_pairs.libsonnet"
+    arguments = (
+        "attention={}, data={ train: '', validation: '', reader: {} }, tokens={ fields: {}, units: '' }, dim=2, "
+        f"num_layers=1, dropout=0, batch_size=1, trainer={{}}, text_metrics=['{metric}', 'exact_match']"
+    )
+    (tmp_path / "config.jsonnet").write_text(f"(import '{common}').sequence_pairs({arguments})")
+    assert Params.from_file(tmp_path / "config.jsonnet")["trainer"]["validation_metric"] == expected
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -39,12 +39,15 @@ class Folder:
         self.train = path.parent / "train.jsonl"
         self.train.write_text("pairs")
 
-    def add(self, attention: str, seed: int = 1, train: str = "", num_epochs: int = 2, **evaluation: Any) -> Trial:
+    def add(
+        self, attention: str, seed: int = 1, train: str = "", num_epochs: int = 2, metrics: Any = (), **evaluation: Any
+    ) -> Trial:
         content = config(attention, seed, train or str(self.train), num_epochs)
         trial = Trial(attention, seed, self.path / "trials" / f"{attention}{num_epochs}{train}" / f"{seed}", content)
         outcome = {
             "request": {**self.request(trial), **evaluation},
-            "curve": [], "metrics": METRICS, "compared_metrics": ["accuracy"], "attention_directions": ["a_to_b"],
+            "curve": [], "metrics": {**METRICS, **dict(metrics)},
+            "compared_metrics": ["accuracy"], "attention_directions": ["a_to_b"],
             "item_scores": [1.0], "items": "the same", "beside_others": None, "item_facts": {},
             "item_probabilities": {},
         }  # fmt: skip
@@ -57,7 +60,8 @@ class Folder:
         request = {
             "format": FORMAT, "source": "a.jsonnet", "config": trial.config, "archive": None,
             "training": found.of_training(trial.config), "training_data": found.of_training_data(trial.config),
-            **EVALUATION, "include_package": [], "cuda_device": None,
+            **EVALUATION, "gold_links": found.of_gold_links(trial.config, EVALUATION["test_data"]["path"]),
+            "include_package": [], "cuda_device": None,
         }  # fmt: skip
         return copy.deepcopy(request)
 
@@ -118,4 +122,17 @@ def test_numbers_of_other_measurements_are_not_compared(folder):
         "fusedmax": METRICS.keys() - {"out_of_domain_accuracy"},
         "oscarmax": METRICS.keys() - {"hotflip_success"},
         "sparsemax": METRICS.keys() - {"comprehensiveness"},
+    }
+
+
+def test_alignments_by_other_gold_links_are_not_compared(folder):
+    named = folder.add("softmax")
+    others = {"path": "links", "sha256": "0"}
+    folder.add("fusedmax", gold_links=others, metrics={"posterior_alignment_error_rate": 0.1})
+    folder.add("sparsemax", metrics={"posterior_alignment_error_rate": 0.1})
+    metrics = {result.variant.name: set(result.runs[0].metrics) for result in folder.collect(named).results}
+    assert metrics == {
+        "softmax": set(METRICS),
+        "fusedmax": set(METRICS),
+        "sparsemax": METRICS.keys() | {"posterior_alignment_error_rate"},
     }

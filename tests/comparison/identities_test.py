@@ -57,6 +57,19 @@ def test_the_comparison_itself_is_no_data(data):
     assert "transformer" not in Identities(folder).of_training(CONFIG)["files"]
 
 
+def test_gold_links_beside_the_test_data(data):
+    (data / "test.links").write_text("0-0")
+    reader = {"type": "sequence_pairs", "gold_links": {"order": "source-target", "path": "{stem}.links"}}
+    found = Identities(data / "comparison")
+    of_file = found.of_data("test.links")
+    assert "sha256" in of_file
+    assert found.of_gold_links({"dataset_reader": reader}, "test.tsv[:10]") == of_file
+    assert found.of_gold_links({"validation_dataset_reader": reader, "dataset_reader": {}}, "test.tsv") == of_file
+    assert found.of_gold_links({"dataset_reader": reader, "validation_dataset_reader": {"type": "x"}}, "t.tsv") is None
+    assert found.of_gold_links({"dataset_reader": {"gold_links": {"order": "source-target"}}}, "test.jsonl") is None
+    assert found.of_gold_links(CONFIG, "test.tsv") is None
+
+
 def test_a_content_is_read_once(data, monkeypatch):
     folder = data / "comparison"
     folder.mkdir()

@@ -90,6 +90,46 @@ def test_markdown_has_tables_that_hold(tmp_path):
         assert f"]({picture})" in text and (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_alignments_have_a_table(tmp_path):
+    assert "## Alignment" not in write_and_read(tmp_path, results())
+    aligned = results()
+    for result in aligned[:2]:
+        for run in result.runs:
+            for number, name in enumerate(("error_rate", "precision", "recall")):
+                run.metrics[f"alignment_{name}"] = 0.1 * (number + run.seed)
+                run.metrics[f"premise_to_hypothesis_alignment_{name}"] = 0.5
+    text = write_and_read(tmp_path, aligned)
+    assert "| variant | of | error rate | precision | recall |" in text
+    assert "| softmax | attention | 0.1500 ± 0.0707 | 0.2500 ± 0.0707 | 0.3500 ± 0.0707 |" in text
+    assert "| fusedmax lam=0.1 | premise to hypothesis | 0.5000 | 0.5000 | 0.5000 |" in text
+    # Of a variant without them there is no row in this table.
+    assert "| other items | attention |" not in text
+
+
+def test_items_are_told_to_be_scored_by_what_an_error_rate_lacks_to_1(tmp_path):
+    assert "Each test item's accuracy, from 0 to 1" in write_and_read(tmp_path, results())
+    by_errors = [
+        dataclasses.replace(
+            result,
+            runs=[
+                dataclasses.replace(
+                    run,
+                    compared_metrics=["phoneme_error_rate"],
+                    metrics={**run.metrics, "phoneme_error_rate": 0.5},
+                )
+                for run in result.runs
+            ],
+        )
+        for result in results()
+    ]
+    assert "Each test item's 1 - phoneme_error_rate, from 0 to 1" in write_and_read(tmp_path, by_errors)
+
+
+def write_and_read(folder, variants) -> str:
+    write_report(folder, "test.jsonl", variants, [])
+    return (folder / "comparison.md").read_text()
+
+
 def test_a_report_of_failures_alone(tmp_path):
     nothing = [VariantResults(result.variant, []) for result in results()]
     report = write_report(tmp_path, "test.jsonl", nothing, [Failure("softmax", 1, "no", "log.txt")])

@@ -12,6 +12,7 @@ from allennlp.models import Model
 
 import regattn_allennlp.data.dataset_readers
 import regattn_allennlp.models  # noqa: F401  (registers what the configs name)
+from regattn_allennlp.data.token_links import WordLinks
 from regattn_allennlp.models import attentional_seq2seq
 from tests.training.metrics.attention_statistics_test import measured_one_by_one
 
@@ -259,6 +260,65 @@ def test_the_metrics_of_attention_are_those_of_the_targets_words():
     for name in ("support_size", "entropy", "segments", "distinct_weights"):
         expected = fmean(of_row[name] for of_row in measured)
         assert metrics[f"target_to_source_{name}"] == pytest.approx(expected, rel=1e-5)
+
+
+# Of a word of the source and one of the target, for each of the PAIRS; not all of their possible links are sure.
+LINKS = [
+    WordLinks(frozenset(sure), frozenset({*sure, *possible}))
+    for sure, possible in [
+        ({(0, 0), (3, 1)}, {(1, 1), (2, 0)}), ({(0, 0)}, set()), ({(1, 0)}, {(0, 3), (2, 2)}), (set(), {(0, 2)}),
+    ]
+]  # fmt: skip
+
+
+def error_rate_by_sets(matrices, threshold=None) -> dict[str, float]:
+    """Of matrices with a row for each word of a target, and a column for each of the source."""
+    made, sure, possible = set(), set(), set()
+    for item, (matrix, links) in enumerate(zip(matrices, LINKS, strict=True)):
+        for row, weights in enumerate(matrix.tolist()):
+            for column, weight in enumerate(weights):
+                if weight >= threshold if threshold else weights.index(max(weights)) == column:
+                    made.add((item, column, row))
+        sure |= {(item, *link) for link in links.sure}
+        possible |= {(item, *link) for link in links.possible}
+    right = len(made & sure), len(made & possible)
+    return {
+        "alignment_error_rate": 1 - sum(right) / (len(made) + len(sure)),
+        "alignment_precision": right[1] / len(made),
+        "alignment_recall": right[0] / len(sure),
+    }
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS, ids=lambda block: "_".join(block.values()))
+@pytest.mark.parametrize("threshold", [None, 0.3])
+def test_alignments_are_measured_by_gold_links(alignment, threshold):
+    block = {} if threshold is None else {"alignment_error_rate": {"threshold": threshold}}
+    model = build(latent_alignment=alignment, **block)
+    linked = [(*pair, links) for pair, links in zip(PAIRS, LINKS, strict=True)]
+    for some in (linked[:3], linked[3:]):  # batches of different lengths
+        run(model, some)
+    metrics = model.get_metrics(reset=True)
+    scores = model.score_target(**tensors(read()))
+    for prefix, weights in {"": scores.weights, "posterior_": scores.posterior}.items():
+        names = {name for name in metrics if name.startswith(f"{prefix}alignment_")} - {*model.alignment_metrics()}
+        if weights is None:
+            assert alignment["type"] == "soft" and not names
+            continue
+        matrices = [
+            matrix[: len(target.split()), : len(source.split())]
+            for (source, target), matrix in zip(PAIRS, weights, strict=True)
+        ]
+        expected = error_rate_by_sets(matrices, threshold)
+        assert {name.removeprefix(prefix): metrics[name] for name in names} == pytest.approx(expected)
+    # What is known only once all is evaluated, is reported then; without links, and in training, nothing is.
+    run(model, linked)
+    assert not any("error_rate" in name for name in model.get_metrics())
+    model.get_metrics(reset=True)
+    run(model)
+    assert not any("error_rate" in name for name in model.get_metrics(reset=True))
+    model.train()
+    run(model, linked)
+    assert not any("error_rate" in name for name in model.get_metrics(reset=True))
 
 
 def test_a_large_beam_finds_what_trying_all_finds():

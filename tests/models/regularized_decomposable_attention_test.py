@@ -12,6 +12,7 @@ from allennlp.nn import util
 import regattn_allennlp.data.dataset_readers
 import regattn_allennlp.models
 import regattn_allennlp.modules.seq2seq_encoders  # noqa: F401  (registers what the configs name)
+from regattn_allennlp.data.token_links import WordLinks
 from tests.training.metrics.attention_statistics_test import measured_one_by_one
 
 DIM = 6
@@ -171,8 +172,51 @@ def test_metrics_are_reported_and_reset():
     fraction = 1 - sum(premise for premise, _ in lengths) / num_weights
     assert metrics["premise_to_hypothesis_zeros"] == pytest.approx(fraction, abs=0.2)
     assert metrics["hypothesis_to_premise_zeros"] > 0.5
+    # An accuracy of nothing there is none.
+    assert set(model.get_metrics()) == {"premise_to_hypothesis_zeros", "hypothesis_to_premise_zeros"}
+    assert model.get_metrics(reset=True) == dict.fromkeys(metrics.keys() - {"accuracy"}, 0.0)
+    run(model, instances)
     assert set(model.get_metrics()) == {"accuracy", "premise_to_hypothesis_zeros", "hypothesis_to_premise_zeros"}
-    assert model.get_metrics(reset=True) == dict.fromkeys(metrics, 0.0)
+
+
+LINKS = [
+    ({(0, 0), (1, 1), (2, 2)}, {(3, 2)}),
+    ({(1, 1)}, {(0, 0), (0, 6)}),
+    ({(0, 0), (1, 1), (2, 2)}, set()),
+]
+
+
+@pytest.mark.parametrize("threshold", [None, 0.2])
+def test_alignments_are_measured_by_gold_links(threshold):
+    links = [WordLinks(frozenset(sure), frozenset(sure | possible)) for sure, possible in LINKS]
+    linked = read([(*pair, of_pair) for pair, of_pair in zip(PAIRS, links, strict=True)])
+    block = {} if threshold is None else {"alignment_error_rate": {"threshold": threshold}}
+    model = build(linked, **block)
+    output = model.make_output_human_readable(run(model, linked))
+    metrics = model.get_metrics(reset=True)
+    for direction in ("premise_to_hypothesis", "hypothesis_to_premise"):
+        made, sure, possible = set(), set(), set()
+        for item, (matrix, of_pair) in enumerate(zip(output[f"{direction}_attention"], links, strict=True)):
+            for row, weights in enumerate(matrix.tolist()):
+                for column, weight in enumerate(weights):
+                    if weight >= threshold if threshold else weights.index(max(weights)) == column:
+                        link = (row, column) if direction == "premise_to_hypothesis" else (column, row)
+                        made.add((item, *link))
+            sure |= {(item, *link) for link in of_pair.sure}
+            possible |= {(item, *link) for link in of_pair.possible}
+        right = len(made & sure), len(made & possible)
+        expected = {
+            "error_rate": 1 - sum(right) / (len(made) + len(sure)),
+            "precision": right[1] / len(made),
+            "recall": right[0] / len(sure),
+        }
+        for name, value in expected.items():
+            assert metrics[f"{direction}_alignment_{name}"] == pytest.approx(value)
+    instances = read()
+    run(model, instances)
+    model.train()
+    run(model, linked)
+    assert not any("error_rate" in name for name in model.get_metrics(reset=True))
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS, ids=str)

@@ -5,7 +5,7 @@
   //   so any fits that is made on a dot product
   // data: {train, validation} paths as the "sequence_pairs" reader takes them, {reader} more fields of the reader
   // tokens: {fields} of the reader for its tokenizers and indexers, {units} that the target's are joined by
-  // text_metrics: the names; training stops and learns by the first of them
+  // text_metrics: the names; training stops and learns by the first of them, of an error rate by low ones
   // dim, num_layers: the size and the number of all layers
   // trainer, data_loader, model: fields of these besides; batch_size: of the data loader
   sequence_pairs(
@@ -48,7 +48,7 @@
       batch_sampler: { type: 'bucket', batch_size: batch_size, sorting_keys: ['source_tokens', 'target_tokens'] },
     } + data_loader,
     trainer: {
-      validation_metric: '+' + text_metrics[0],
+      validation_metric: (if std.endsWith(text_metrics[0], '_error_rate') then '-' else '+') + text_metrics[0],
       grad_norm: 5,
     } + trainer,
   },

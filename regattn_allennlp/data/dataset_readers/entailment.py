@@ -11,10 +11,13 @@ from allennlp.data.token_indexers import SingleIdTokenIndexer
 
 from regattn_allennlp.data.dataset_readers.table_dataset_reader import TableDatasetReader
 from regattn_allennlp.data.example import Example
+from regattn_allennlp.data.gold_links import GoldLinks
 from regattn_allennlp.data.sample_corpus import sample_pairs
 from regattn_allennlp.data.source_instance import SourceInstance
 from regattn_allennlp.data.table_source import BATCH_SIZE, RowKind, TableSource
+from regattn_allennlp.data.token_links import GOLD_LINKS, TokenLinks, WordLinks
 from regattn_allennlp.data.tokenizers import SpacyLanguageTokenizer
+from regattn_allennlp.data.tokenizers.words_of_tokens import words_of_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +60,8 @@ class EntailmentDatasetReader(TableDatasetReader):
     cache of the datasets library, so memory does not grow with the data; a file is read again when it changes.
 
     The instances have the fields `premise` and `hypothesis` (`TextField`), `label` (`LabelField`) and `metadata`
-    (`MetadataField`) with the keys `premise`, `hypothesis`, `premise_tokens` and `hypothesis_tokens`.
+    (`MetadataField`) with the keys `premise`, `hypothesis`, `premise_tokens` and `hypothesis_tokens`;
+    with `gold_links` also `gold_links`, the `TokenLinks` of premise and hypothesis.
 
     Registered as a `DatasetReader` with name "entailment".
 
@@ -75,12 +79,18 @@ class EntailmentDatasetReader(TableDatasetReader):
         names for its integers, is an index into this list.
     label_aliases : `Dict[str, str]`, optional (default=`None`)
         From another spelling of a label in the data to the label: `{"e": "entailment", ...}` for ANLI's own files.
+    gold_links : `GoldLinks`, optional (default=`None`)
+        Where the links are of the words of premise and hypothesis, by which models measure their alignments.
+    has_labels : `bool`, optional (default=`True`)
+        If false, all pairs are read without their labels, if there are any: of a model `allennlp evaluate` then
+        measures the alignments alone.
 
     # Raises
 
     `ConfigurationError`
         While reading: if the source cannot be found or is malformed, has a sentence that is empty, a label that is
-        neither one of the `labels` nor an alias, or no gold label at all. The message names the file and the line.
+        neither one of the `labels` nor an alias, no gold label at all, or gold links that are missing or of words that
+        are not there. The message names the file and the line.
     """
 
     kind: ClassVar[RowKind] = ENTAILMENT
@@ -95,6 +105,8 @@ class EntailmentDatasetReader(TableDatasetReader):
         label_column: Optional[str] = None,
         labels: Optional[list[str]] = None,
         label_aliases: Optional[dict[str, str]] = None,
+        gold_links: Optional[GoldLinks] = None,
+        has_labels: bool = True,
         **kwargs,
     ) -> None:
         super().__init__(manual_distributed_sharding=True, manual_multiprocess_sharding=True, **kwargs)
@@ -102,6 +114,8 @@ class EntailmentDatasetReader(TableDatasetReader):
         self._token_indexers = token_indexers or {"tokens": SingleIdTokenIndexer()}
         self._config_name = config_name
         self._columns = (premise_column, hypothesis_column, label_column)
+        self._gold_links = self._checked(gold_links)
+        self._has_labels = has_labels
         self._labels = labels or ["entailment", "neutral", "contradiction"]
         self._label_of_spelling = {str(index): label for index, label in enumerate(self._labels)}
         self._label_of_spelling.update({label.lower(): label for label in self._labels})
@@ -112,18 +126,27 @@ class EntailmentDatasetReader(TableDatasetReader):
                 )
             self._label_of_spelling[alias.lower()] = label
 
+    def _open(self, file_path: str | PathLike, needs_gold: bool = True) -> TableSource:
+        return super()._open(file_path, needs_gold and self._has_labels)
+
     def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
-        if self._reads_to_predict:
-            source = self._open(file_path, needs_gold=False)
-            for row in source.texts(self._own_share(source.rows), source.columns[:-1]):
-                yield SourceInstance(self.text_to_instance(*row.texts), row.place)
-            return
-        source = self._open(file_path)
-        for group in lazy_groups_of(self._own_share(self._labelled_rows(source)), BATCH_SIZE):
+        source = self._open(file_path, needs_gold=not self._reads_to_predict)
+        links = None if self._reads_to_predict else self._open_links(source)
+        labelled: Iterable[tuple[int, Optional[str]]] = (
+            self._labelled_rows(source)
+            if self._has_labels and not self._reads_to_predict
+            else ((row, None) for row in source.rows)
+        )
+        for group in lazy_groups_of(self._own_share(labelled), BATCH_SIZE):
             rows, labels = zip(*group, strict=True)
-            texts = source.texts(rows, source.columns[:-1])
-            for (_, place, (premise, hypothesis)), label in zip(texts, labels, strict=True):
-                yield SourceInstance(self.text_to_instance(premise, hypothesis, label), place)
+            pairs = source.texts(rows, source.columns[:-1])
+            for (row, place, (premise, hypothesis)), label in zip(pairs, labels, strict=True):
+                of_row = None if links is None else links.of(row, (premise, hypothesis))
+                try:
+                    instance = self.text_to_instance(premise, hypothesis, label, of_row)
+                except ConfigurationError as error:
+                    raise ConfigurationError(f"{source.name}, {place}: {error}") from error
+                yield SourceInstance(instance, place)
 
     def read_examples(self, file_path: str | PathLike) -> Iterator[Example]:
         """
@@ -170,20 +193,26 @@ class EntailmentDatasetReader(TableDatasetReader):
             )
         return self._label_of_spelling[spelling]
 
-    def text_to_instance(self, premise: str, hypothesis: str, label: Optional[str] = None) -> Instance:  # type: ignore[override]
+    def text_to_instance(  # type: ignore[override]
+        self, premise: str, hypothesis: str, label: Optional[str] = None, links: Optional[WordLinks] = None
+    ) -> Instance:
+        """`links` are of a word of the premise and a word of the hypothesis each."""
         premise_tokens = self._tokenizer.tokenize(premise)
         hypothesis_tokens = self._tokenizer.tokenize(hypothesis)
+        metadata: dict[str, Any] = {
+            "premise": premise,
+            "hypothesis": hypothesis,
+            "premise_tokens": [token.text for token in premise_tokens],
+            "hypothesis_tokens": [token.text for token in hypothesis_tokens],
+        }
+        if links is not None:
+            metadata[GOLD_LINKS] = TokenLinks(
+                *links, words_of_tokens(premise, premise_tokens), words_of_tokens(hypothesis, hypothesis_tokens)
+            )
         fields: dict[str, Field] = {
             "premise": TextField(premise_tokens),
             "hypothesis": TextField(hypothesis_tokens),
-            "metadata": MetadataField(
-                {
-                    "premise": premise,
-                    "hypothesis": hypothesis,
-                    "premise_tokens": [token.text for token in premise_tokens],
-                    "hypothesis_tokens": [token.text for token in hypothesis_tokens],
-                }
-            ),
+            "metadata": MetadataField(metadata),
         }
         if label is not None:
             fields["label"] = LabelField(label)

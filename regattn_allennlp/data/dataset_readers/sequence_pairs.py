@@ -2,7 +2,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from os import PathLike
-from typing import ClassVar, Optional
+from typing import Any, ClassVar, Optional
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import END_SYMBOL, START_SYMBOL
@@ -13,9 +13,12 @@ from allennlp.data.tokenizers import WhitespaceTokenizer
 
 from regattn_allennlp.data.dataset_readers.table_dataset_reader import TableDatasetReader
 from regattn_allennlp.data.example import Example
+from regattn_allennlp.data.gold_links import GoldLinks
 from regattn_allennlp.data.sample_pronunciations import sample_pronunciations
 from regattn_allennlp.data.source_instance import SourceInstance
 from regattn_allennlp.data.table_source import RowKind, TableSource, TextRow
+from regattn_allennlp.data.token_links import GOLD_LINKS, TokenLinks, WordLinks
+from regattn_allennlp.data.tokenizers.words_of_tokens import words_of_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +61,8 @@ class SequencePairsDatasetReader(TableDatasetReader):
     The instances have the fields `source_tokens` (`TextField`), `target_tokens` (`TextField`, between AllenNLP's
     `START_SYMBOL` and `END_SYMBOL`; only if there is a target) and `metadata` (`MetadataField`) with the keys
     `source`, `source_tokens`, and if there is a target, `target` and `target_tokens`: the texts as they were read,
-    and the tokens as text, without the two symbols.
+    and the tokens as text, without the two symbols; and with `gold_links` `gold_links`, the `TokenLinks` of the source
+    and the target.
 
     Registered as a `DatasetReader` with name "sequence_pairs".
 
@@ -86,12 +90,16 @@ class SequencePairsDatasetReader(TableDatasetReader):
     skip_empty : `bool`, optional (default=`False`)
         Whether pairs that lack a source or a target, of which large corpora of translations have some, are skipped
         while reading, and their number is logged; otherwise such a pair is a mistake.
+    gold_links : `GoldLinks`, optional (default=`None`)
+        Where the links are of the words of source and target, by which models measure their alignments. Links of words
+        that were cut stay: they are missed.
 
     # Raises
 
     `ConfigurationError`
-        While reading: if the source cannot be found or is malformed, a text is empty, a target is missing, or all
-        pairs were skipped. The message names the file and the line.
+        While reading: if the source cannot be found or is malformed, a text is empty, a target is missing, all pairs
+        were skipped, or gold links are missing or of words that are not there. The message names the file and the
+        line.
     """
 
     kind: ClassVar[RowKind] = SEQUENCE_PAIRS
@@ -109,6 +117,7 @@ class SequencePairsDatasetReader(TableDatasetReader):
         max_source_tokens: Optional[int] = None,
         max_target_tokens: Optional[int] = None,
         skip_empty: bool = False,
+        gold_links: Optional[GoldLinks] = None,
         **kwargs,
     ) -> None:
         super().__init__(manual_distributed_sharding=True, manual_multiprocess_sharding=True, **kwargs)
@@ -125,14 +134,17 @@ class SequencePairsDatasetReader(TableDatasetReader):
         self._max_source_tokens = max_source_tokens
         self._max_target_tokens = max_target_tokens
         self._skip_empty = skip_empty
+        self._gold_links = self._checked(gold_links)
 
     def _read(self, file_path: str | PathLike) -> Iterable[Instance]:
         source = self._open(file_path, needs_gold=not self._reads_to_predict)
+        links = None if self._reads_to_predict else self._open_links(source)
         number_cut: Counter[str] = Counter()
         for row in self._own_rows(source):
             source_text, target_text = row.texts if len(row.texts) > 1 else (row.texts[0], None)
+            of_row = None if links is None else links.of(row.row, row.texts)
             try:
-                yield SourceInstance(self._instance(source_text, target_text, number_cut), row.place)
+                yield SourceInstance(self._instance(source_text, target_text, number_cut, of_row), row.place)
             except ConfigurationError as error:
                 raise ConfigurationError(f"{source.name}, {row.place}: {error}") from error
         for role, number in number_cut.items():
@@ -170,30 +182,44 @@ class SequencePairsDatasetReader(TableDatasetReader):
         for (_, _, (text,)), (_, target) in zip(texts, source.gold(), strict=True):
             yield Example({"source": text}, target if target and target.strip() else None)
 
-    def text_to_instance(self, source: str, target: Optional[str] = None) -> Instance:  # type: ignore[override]
-        return self._instance(source, target, Counter())
+    def text_to_instance(  # type: ignore[override]
+        self, source: str, target: Optional[str] = None, links: Optional[WordLinks] = None
+    ) -> Instance:
+        """`links`, of a word of the source and a word of the target each, go with a target alone."""
+        return self._instance(source, target, Counter(), links)
 
-    def _instance(self, source: str, target: Optional[str], number_cut: Counter[str]) -> Instance:
+    def _instance(
+        self, source: str, target: Optional[str], number_cut: Counter[str], links: Optional[WordLinks]
+    ) -> Instance:
         """Adds to `number_cut` by role what was cut."""
-        tokens = self._tokens("source", source, self._source_tokenizer, self._max_source_tokens, number_cut)
-        metadata = {"source": source, "source_tokens": [token.text for token in tokens]}
-        fields: dict[str, Field] = {"source_tokens": TextField(tokens)}
+        tokens = self._tokens("source", source, self._source_tokenizer)
+        kept = self._cut("source", tokens, self._max_source_tokens, number_cut)
+        metadata: dict[str, Any] = {"source": source, "source_tokens": [token.text for token in kept]}
+        fields: dict[str, Field] = {"source_tokens": TextField(kept)}
         if target is not None:
-            tokens = self._tokens("target", target, self._target_tokenizer, self._max_target_tokens, number_cut)
-            metadata.update(target=target, target_tokens=[token.text for token in tokens])
-            fields["target_tokens"] = TextField([Token(START_SYMBOL), *tokens, Token(END_SYMBOL)])
+            target_tokens = self._tokens("target", target, self._target_tokenizer)
+            kept_target = self._cut("target", target_tokens, self._max_target_tokens, number_cut)
+            metadata.update(target=target, target_tokens=[token.text for token in kept_target])
+            fields["target_tokens"] = TextField([Token(START_SYMBOL), *kept_target, Token(END_SYMBOL)])
+            if links is not None:
+                metadata[GOLD_LINKS] = TokenLinks(
+                    *links,
+                    # All tokens tell which words they are of.
+                    words_of_tokens(source, tokens)[: len(kept)],
+                    words_of_tokens(target, target_tokens)[: len(kept_target)],
+                )
         return Instance({**fields, "metadata": MetadataField(metadata)})
 
-    def _tokens(
-        self, role: str, text: str, tokenizer: Tokenizer, maximum: Optional[int], number_cut: Counter[str]
-    ) -> list[Token]:
+    def _tokens(self, role: str, text: str, tokenizer: Tokenizer) -> list[Token]:
         tokens = tokenizer.tokenize(text)
         if not tokens:
             raise ConfigurationError(f"the {role} {text!r} has no tokens.")
+        return tokens
+
+    def _cut(self, role: str, tokens: list[Token], maximum: Optional[int], number_cut: Counter[str]) -> list[Token]:
         if maximum is not None and len(tokens) > maximum:
             number_cut[role] += 1
-            return tokens[:maximum]
-        return tokens
+        return tokens[:maximum]
 
     def apply_token_indexers(self, instance: Instance) -> None:
         # Here, not in `text_to_instance`: between processes instances travel without their indexers.

@@ -1,3 +1,4 @@
+from regattn_allennlp.training.metrics.alignment_error_rate import AlignmentErrorRate
 from regattn_allennlp.training.metrics.attention_entropy import AttentionEntropy
 from regattn_allennlp.training.metrics.attention_statistics import AttentionStatistics
 from regattn_allennlp.training.metrics.distinct_weight_count import DistinctWeightCount
@@ -8,6 +9,7 @@ from regattn_allennlp.training.metrics.token_perplexity import TokenPerplexity
 from regattn_allennlp.training.metrics.zero_weight_fraction import ZeroWeightFraction
 
 __all__ = [
+    "AlignmentErrorRate",
     "AttentionEntropy",
     "AttentionStatistics",
     "DistinctWeightCount",

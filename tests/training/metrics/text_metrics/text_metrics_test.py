@@ -2,6 +2,8 @@ import pytest
 import sacrebleu
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from regattn_allennlp.training.metrics.text_metrics import TextMetric
@@ -41,6 +43,21 @@ def rouge(predictions, references):
     return {ours: 100 * sum(score[name].fmeasure for score in scores) / len(scores) for ours, name in names.items()}
 
 
+def edit_distance(first, second):
+    """Of two lists (Wagner & Fischer 1974)."""
+    distances = list(range(len(second) + 1))
+    for i, one in enumerate(first, 1):
+        before, distances = distances, [i]
+        for j, other in enumerate(second, 1):
+            distances.append(min(before[j] + 1, distances[-1] + 1, before[j - 1] + (one != other)))
+    return distances[-1]
+
+
+def phoneme_error_rate(predictions, references):
+    pairs = [(p.split(), r.split()) for p, r in zip(predictions, references, strict=True)]
+    return {"phoneme_error_rate": sum(edit_distance(*pair) for pair in pairs) / sum(len(r) for _, r in pairs)}
+
+
 CASES = [
     ("bleu", bleu),
     (
@@ -54,6 +71,7 @@ CASES = [
     ),
     ("rouge", rouge),
     ("exact_match", lambda p, r: {"exact_match": 1 / 5}),
+    ("phoneme_error_rate", lambda p, r: phoneme_error_rate(p, r)),
 ]
 
 
@@ -73,7 +91,7 @@ def test_the_scores_of_batches_are_those_of_the_corpus(config, expected):
     )
 
 
-@pytest.mark.parametrize("name", ["bleu", "chrf", "rouge", "exact_match"])
+@pytest.mark.parametrize("name", ["bleu", "chrf", "rouge", "exact_match", "phoneme_error_rate"])
 def test_a_sentence_is_scored_from_0_to_1(name):
     metric = build(name)
     assert metric.sentence_score("a man reads a letter", "a man reads a letter") == pytest.approx(1)
@@ -90,3 +108,28 @@ def test_spacing_is_no_error():
 def test_an_unknown_tokenizer_is_named():
     with pytest.raises(ConfigurationError, match=r'intl.*but is "moses"'):
         build({"type": "bleu", "tokenize": "moses"})
+
+
+PHONEMES = st.lists(st.sampled_from(["t", "ts", "a", "aa", "A"]), max_size=6).map(" ".join)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(PHONEMES, PHONEMES), min_size=1, max_size=5))
+def test_phoneme_errors_are_edits_of_whole_phonemes(pairs):
+    metric = build("phoneme_error_rate")
+    for prediction, reference in pairs:
+        metric([prediction], [reference])
+    errors = sum(edit_distance(p.split(), r.split()) for p, r in pairs)
+    length = sum(len(r.split()) for _, r in pairs)
+    assert metric.get_metric()["phoneme_error_rate"] == pytest.approx(errors / length if length else errors)
+    for prediction, reference in pairs:
+        score = metric.sentence_score(prediction, reference)
+        assert 0 <= score <= 1 and (score == 1) == (prediction == reference)
+
+
+def test_there_may_be_more_errors_than_phonemes_but_no_score_below_0():
+    metric = build("phoneme_error_rate")
+    metric(["t u x", "a"], ["k", "a"])
+    assert metric.get_metric() == {"phoneme_error_rate": 3 / 2}
+    assert metric.sentence_score("t u x", "k") == 0
+    assert metric.sentence_score("k a t", "k æ t s") == pytest.approx(1 - 2 / 4)
