@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from allennlp.common import Params
 from allennlp.predictors import Predictor
 
@@ -132,3 +133,32 @@ def test_the_environment_chooses_subwords(allennlp, tmp_path, monkeypatch):
     assert "".join(prediction["source_tokens"]) == "▁ein▁Mann"
     best = prediction["predictions"][0]
     assert best["text"] == "".join(best["tokens"]).replace("▁", " ").strip()
+
+
+def test_a_relaxed_alignment_begins_with_the_weights_of_soft_attention(allennlp, tmp_path):
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps({"source": a, "target": b}) + "\n" for a, b in PAIRS))
+    paths = {"train_data_path": str(data), "validation_data_path": str(data)}
+    folder = PROJECT_ROOT / "training_configs" / "g2p"
+    soft = tmp_path / "soft"
+    allennlp("train", folder / "softmax.jsonnet", "-s", soft, "--overrides", json.dumps({**paths, **SMALL}), *INCLUDE)
+    archive = {"type": "pretrained", "weights_file_path": str(soft / "model.tar.gz")}
+    overrides = {
+        **paths,
+        **SMALL,
+        "trainer.num_epochs": 2,
+        "trainer.optimizer.lr": 1e-12,  # the weights are as they began
+        "vocabulary": {"type": "from_files", "directory": str(soft / "vocabulary")},
+        "model.initializer.regexes": [["^(?!_latent_alignment)", archive]],
+        "model.latent_alignment.warm_up_batches": 1,
+        "model.latent_alignment.kl_weight": {"initial": 0.5, "final": 1.0, "num_batches": 2},
+    }
+    relaxed = tmp_path / "relaxed"
+    allennlp(
+        "train", folder / "dirichlet.jsonnet", "-s", relaxed, "--overrides", json.dumps(overrides), *INCLUDE
+    )  # fmt: skip
+    before, after = (torch.load(run / "best.th") for run in (soft, relaxed))
+    assert set(before) == {name for name in after if not name.startswith("_latent_alignment")}
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    batches = [after[f"_latent_alignment.{schedule}._batch"].item() for schedule in ("_warming_up", "_kl_weight")]
+    assert batches[0] == batches[1] and batches[0] in (1, 2)
