@@ -66,10 +66,12 @@ class DirichletAlignment(LatentAlignment):
         How many samples of the prior `log_marginal` and `posterior` take for each query.
     kl_weight : `Union[float, Schedule]`, optional (default = `1.0`)
         As of the estimators of "variational".
+    prior_in_posterior : `bool`, optional (default = `True`)
+        If false, q is Dir(exp(posterior scores)): the network has to find out the prior's concentrations for itself,
+        and as long as it has not, the KL keeps the prior flat. The prior gets no gradient through q.
     warm_up_batches : `int`, optional (default = `0`)
-        For so many batches at first, training maximizes E_p[log p(y | sum_i z_i x_i)] - KL(q || p) instead, where the
-        KL has a gradient for q alone: the model learns from samples of the prior, and q to be like it. Where they are
-        the same, this is the ELBO. The number of batches is saved with the weights.
+        For so many batches at first, training maximizes E_p[log p(y | sum_i z_i x_i)], by samples of the prior: where
+        q is the prior, this is the ELBO. The number of batches is saved with the weights.
     source_dim : `int`, optional (default = `None`)
         Of the embedded source, in models that have one: for the inference network.
     inference_network : `Lazy[InferenceNetwork]`, optional (default = "bilinear")
@@ -94,6 +96,7 @@ class DirichletAlignment(LatentAlignment):
         num_marginal_samples: int = 20,
         inference_network: Lazy[InferenceNetwork] = Lazy(BilinearInferenceNetwork),  # noqa: B008
         kl_weight: Union[float, Schedule] = 1.0,
+        prior_in_posterior: bool = True,
         warm_up_batches: int = 0,
         source_dim: Optional[int] = None,
     ) -> None:
@@ -119,6 +122,7 @@ class DirichletAlignment(LatentAlignment):
             memory_dim=memory_dim, query_dim=query_dim, target_dim=target_dim, source_dim=source_dim
         )
         self._kl_weight = require_kl_weight(kl_weight)
+        self._prior_in_posterior = prior_in_posterior
         require_at_least(0, warm_up_batches, "warm_up_batches")
         self._warming_up = None
         if warm_up_batches:
@@ -130,7 +134,8 @@ class DirichletAlignment(LatentAlignment):
         prior = self._log_prior_concentration(queries)
         kl_weight = next_number(self._kl_weight)
         if self._warming_up is not None and self._warming_up.next() > 0:
-            sampled, divergence = prior, dirichlet_divergence(posterior, prior.detach(), queries.mask)
+            # All parameters have a gradient, as distributed training wants it.
+            sampled, divergence = prior, 0.0 * posterior.sum()
         else:
             sampled, divergence = posterior, kl_weight * dirichlet_divergence(posterior, prior, queries.mask)
         # Shape: (num_queries, num_samples, num_positions)
@@ -186,15 +191,20 @@ class DirichletAlignment(LatentAlignment):
         self, queries: AlignmentQueries, posterior_scores: Optional[torch.Tensor]
     ) -> torch.Tensor:
         assert posterior_scores is not None, "the model gives what the inference network says"
+        if self._prior_in_posterior:
+            posterior_scores = posterior_scores + self._prior_scores(queries).detach()
         log_concentration = _log_concentration(posterior_scores, queries.mask)
         return _softly_at_least(log_concentration, MIN_POSTERIOR_LOG_CONCENTRATION)
 
     def _log_prior_concentration(self, queries: AlignmentQueries) -> torch.Tensor:
-        assert queries.scores is not None, "a RegularizedAttention gives its scores"
-        (attention,) = self._attention
-        prior = _log_concentration(queries.scores / attention.regularized_max.gamma, queries.mask)
+        prior = _log_concentration(self._prior_scores(queries), queries.mask)
         largest = prior.amax(-1, keepdim=True)
         return largest + _softly_at_least(prior - largest, -PRIOR_SPREAD)
+
+    def _prior_scores(self, queries: AlignmentQueries) -> torch.Tensor:
+        assert queries.scores is not None, "a RegularizedAttention gives its scores"
+        (attention,) = self._attention
+        return queries.scores / attention.regularized_max.gamma
 
 
 def _softly_at_least(values: torch.Tensor, minimum: float) -> torch.Tensor:

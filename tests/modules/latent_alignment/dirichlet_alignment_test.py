@@ -7,6 +7,9 @@ from allennlp.common.checks import ConfigurationError
 from regattn_allennlp.operators import Softmax
 from tests.modules.latent_alignment.common import NUM_OUTCOMES, assert_means, build, estimates, problem, replicas
 
+# Whose q is Dir(exp(posterior_scores)).
+OF_THE_NETWORK = {"type": "dirichlet", "prior_in_posterior": False}
+
 
 def likelihood_of_mixture(example, first):
     """p(y | first x_1 + (1 - first) x_2) of the first query."""
@@ -41,7 +44,7 @@ def test_the_objective_is_in_the_mean_that_of_quadrature():
     number = 20_000
     torch.manual_seed(1)
     example = two_positions(number)
-    objective = build("dirichlet").objective(example.queries(), example.posterior_scores).detach()
+    objective = build(OF_THE_NETWORK).objective(example.queries(), example.posterior_scores).detach()
     posterior, prior = example.posterior_scores[0].detach().exp(), example.scores[0].detach().exp()
     divergence = torch.distributions.kl_divergence(*map(torch.distributions.Dirichlet, (posterior, prior)))
     expected = integral(example, posterior, lambda p: torch.tensor(p).log().item()) - divergence.item()
@@ -186,7 +189,7 @@ def test_the_posteriors_mean_is_of_the_samples_that_the_marginal_takes():
 
 def test_the_approximate_posterior_is_the_mean_of_torchs_dirichlet_distribution():
     example = problem()
-    told = build("dirichlet").approximate_posterior(example.queries(), example.posterior_scores)
+    told = build(OF_THE_NETWORK).approximate_posterior(example.queries(), example.posterior_scores)
     for number, mask in enumerate(example.mask):
         scores = example.posterior_scores[number][mask]
         torch.testing.assert_close(told[number][mask], torch.distributions.Dirichlet(scores.exp()).mean)
@@ -202,7 +205,7 @@ def test_where_prior_and_posterior_disagree_the_gradient_leads_back(distance):
     )
     queries = example.queries()
     queries.scores = scores
-    objective = build("dirichlet").objective(queries, opposite)
+    objective = build(OF_THE_NETWORK).objective(queries, opposite)
     assert (objective > -3e5).all()
     towards, of_prior = torch.autograd.grad(objective.sum(), (opposite, scores))
     # The posterior is to give up its position for the prior's, and the prior its own for the posterior's.
@@ -212,13 +215,13 @@ def test_where_prior_and_posterior_disagree_the_gradient_leads_back(distance):
 def test_above_its_bound_the_posteriors_concentration_is_the_networks():
     example = problem()
     scores = example.posterior_scores.detach().clamp(min=-2.5)
-    concentration = build("dirichlet")._log_posterior_concentration(example.queries(), scores)
+    concentration = build(OF_THE_NETWORK)._log_posterior_concentration(example.queries(), scores)
     torch.testing.assert_close(concentration[example.mask], scores[example.mask])
 
 
 def test_the_gradient_is_that_of_finite_differences_beyond_the_bounds():
     example = problem(queries_per_item=1)
-    module = build("dirichlet")
+    module = build(OF_THE_NETWORK)
 
     def concentrations(scores):
         return module._log_posterior_concentration(example.queries(), 8 * scores)
@@ -226,33 +229,42 @@ def test_the_gradient_is_that_of_finite_differences_beyond_the_bounds():
     assert torch.autograd.gradcheck(concentrations, example.posterior_scores)
 
 
-def test_warming_up_learns_from_the_prior_and_draws_q_to_it():
+def test_warming_up_learns_from_samples_of_the_prior_alone():
     example = problem()
     module = build({"type": "dirichlet", "warm_up_batches": 2})
-    plain = build("dirichlet")
+    plain = build(OF_THE_NETWORK)
     for batch in range(3):
-        queries = example.queries()
         torch.manual_seed(4)
-        objective = module.objective(queries, example.posterior_scores)
-        gradients = torch.autograd.grad(objective.sum(), (example.scores, example.posterior_scores))
+        objective = module.objective(example.queries(), example.posterior_scores)
+        of_prior, of_posterior = torch.autograd.grad(objective.sum(), (example.scores, example.posterior_scores))
         # Where q is the prior, the ELBO is E_p[log p(y | mixture)].
         torch.manual_seed(4)
-        of_prior = plain.objective(queries, example.scores.detach())
-        prior, posterior = (
-            [torch.distributions.Dirichlet(row[mask].exp()) for row, mask in zip(scores, example.mask, strict=True)]
-            for scores in (example.scores.detach(), example.posterior_scores)
-        )
-        divergence = torch.stack(
-            [torch.distributions.kl_divergence(q, p) for q, p in zip(posterior, prior, strict=True)]
-        )
-        warm = of_prior.detach() - divergence
-        if batch == 2:
-            assert not torch.allclose(objective, warm)
-            continue
-        torch.testing.assert_close(objective, warm)
-        (of_posterior,) = torch.autograd.grad(-divergence.sum(), example.posterior_scores)
-        torch.testing.assert_close(gradients[1], of_posterior)
-        assert gradients[0].abs().amax() > 1e-3
+        expected = plain.objective(example.queries(), example.scores.detach())
+        if batch < 2:
+            torch.testing.assert_close(objective, expected)
+            assert (of_posterior == 0).all() and of_prior.abs().amax() > 1e-3
+        else:
+            assert not torch.allclose(objective, expected)
+            assert of_posterior.abs().amax() > 1e-3
+
+
+def test_with_the_prior_in_it_q_begins_at_the_prior():
+    example = problem()
+    queries = example.queries()
+    scores = torch.zeros_like(example.posterior_scores)
+    module, of_the_network = build("dirichlet"), build(OF_THE_NETWORK)
+    torch.testing.assert_close(module.approximate_posterior(queries, scores), queries.weights)
+    torch.manual_seed(6)
+    with_prior = module.objective(queries, example.posterior_scores)
+    torch.manual_seed(6)
+    told = of_the_network.objective(queries, example.posterior_scores + example.scores.detach())
+    torch.testing.assert_close(with_prior, told)
+    gradients = [
+        torch.autograd.grad(objective.sum(), (example.scores, example.posterior_scores))
+        for objective in (with_prior, told)
+    ]
+    # Through q the prior gets none.
+    torch.testing.assert_close(*gradients)
 
 
 def test_the_kl_is_weighted():
