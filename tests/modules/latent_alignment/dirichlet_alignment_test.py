@@ -95,7 +95,7 @@ def test_scores_of_any_size_have_finite_results(scale, shift):
 
 def test_gradients_at_fixed_noise_are_those_of_finite_differences_for_prior_and_values():
     example = problem(queries_per_item=1)
-    module = build("dirichlet")
+    module = build(OF_THE_NETWORK)
 
     def objective(scores, values):
         torch.manual_seed(5)
