@@ -375,7 +375,12 @@ class AttentionalSeq2Seq(AttentionModel):
                 selected(decoded.projected_states), selected(decoded.dropout), targets[items, steps]
             ),
             scores=selected(decoded.scores),
+            contexts=selected(self._contexts(memory, decoded)),
         )
+
+    def _contexts(self, memory: Memory, decoded: Decoded) -> Optional[torch.Tensor]:
+        """The expected values of all steps. Shape: (batch_size, num_steps, attentional_dim). Only of use if soft."""
+        return None if self.has_latent_alignment else torch.bmm(decoded.weights, memory.values)
 
     def _posterior_scores(
         self, embedded: torch.Tensor, memory: Memory, decoded: Decoded, targets: torch.Tensor, mask: torch.Tensor
@@ -438,6 +443,7 @@ class AttentionalSeq2Seq(AttentionModel):
         def step(last_ids: torch.Tensor, state: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
             decoded = self._decoder.step(self._target_embedding(last_ids), memory, state)
             items = torch.arange(batch_size, device=start.device).repeat_interleave(decoded.weights.size(1))
+            contexts = self._contexts(memory, decoded)
             queries = AlignmentQueries(
                 weights=decoded.weights.flatten(0, 1),
                 mask=memory.mask[items],
@@ -445,6 +451,7 @@ class AttentionalSeq2Seq(AttentionModel):
                 items=items,
                 log_likelihood=self._log_likelihood(decoded.projected_states.flatten(0, 1), None, None),
                 scores=None if decoded.scores is None else decoded.scores.flatten(0, 1),
+                contexts=None if contexts is None else contexts.flatten(0, 1),
             )
             log_probs = self._latent_alignment.log_marginal(queries)
             if self._end_normalization:
