@@ -411,6 +411,7 @@ class AttentionalSeq2Seq(AttentionModel):
                 selected(decoded.projected_states), selected(decoded.dropout), targets[items, steps]
             ),
             scores=selected(decoded.scores),
+            contexts=selected(torch.bmm(decoded.weights, memory.values)),
         )
 
     def _posterior_scores(
@@ -481,6 +482,7 @@ class AttentionalSeq2Seq(AttentionModel):
                 items=items,
                 log_likelihood=self._log_likelihood(decoded.projected_states.flatten(0, 1), None, None),
                 scores=None if decoded.scores is None else decoded.scores.flatten(0, 1),
+                contexts=torch.bmm(decoded.weights, memory.values).flatten(0, 1),
             )
             log_probs = self._latent_alignment.log_marginal(queries)
             if self._end_normalization:

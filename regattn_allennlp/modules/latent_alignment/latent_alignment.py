@@ -37,6 +37,9 @@ class AlignmentQueries:
         (k, num_outcomes) for the whole distribution of y.
     scores : `torch.Tensor`, optional
         Shape (num_queries, num_positions): what the `weights` are made of; `None` for attentions that give no scores.
+    contexts : `torch.Tensor`, optional
+        Shape (num_queries, value_dim): the mixtures sum_z weights_z x_z, from a model that has them for less. Without
+        them each query gets a copy of its item's values.
     """
 
     weights: torch.Tensor
@@ -45,6 +48,13 @@ class AlignmentQueries:
     items: torch.Tensor
     log_likelihood: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     scores: Optional[torch.Tensor] = None
+    contexts: Optional[torch.Tensor] = None
+
+    def log_likelihood_of_expectation(self) -> torch.Tensor:
+        """log p(y | sum_z weights_z x_z) of each query, for its own weights."""
+        if self.contexts is None:
+            return self.log_likelihood_of_mixture(self.weights)
+        return self.log_likelihood(self.contexts, torch.arange(len(self.weights), device=self.weights.device))
 
     def log_likelihood_of_positions(self, numbers: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """

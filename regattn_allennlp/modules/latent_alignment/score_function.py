@@ -25,7 +25,7 @@ def sampled_log_likelihood(
     samples = support.sample(log_probabilities, num_samples)
     log_likelihood = support.log_likelihood_of_samples(queries, samples)
     with torch.no_grad():
-        baseline = queries.log_likelihood_of_mixture(queries.weights).unsqueeze(1)
+        baseline = queries.log_likelihood_of_expectation().unsqueeze(1)
     return with_score_function(log_likelihood, log_probabilities.gather(1, samples), baseline).mean(1)
 
 

@@ -21,7 +21,7 @@ class SoftAlignment(LatentAlignment):
         return self.log_marginal(queries)
 
     def log_marginal(self, queries: AlignmentQueries) -> torch.Tensor:
-        return queries.log_likelihood_of_mixture(queries.weights)
+        return queries.log_likelihood_of_expectation()
 
     @property
     def distributions(self) -> tuple[str, ...]:
