@@ -314,7 +314,11 @@ def test_scores_of_items_are_of_the_first_metric(pronouncing, seeing, task):
         assert np.mean(evaluation["item_scores"]) == pytest.approx(evaluation["metrics"][first], abs=1e-6)
         assert evaluation["metrics"]["loss"] == pytest.approx(np.log(evaluation["metrics"]["perplexity"]))
         assert "expected_calibration_error" not in evaluation["metrics"]
-    assert of_two["metrics"] == pytest.approx(of_nine["metrics"], rel=1e-4)
+    assert of_two["metrics"].keys() == of_nine["metrics"].keys()
+    for name, value in of_two["metrics"].items():
+        # By rounding, a weight at the edge of a sparse attention's support may be in it in the one batch alone.
+        counts_support = name.endswith(("zeros", "support_size", "segments", "distinct_weights"))
+        assert value == pytest.approx(of_nine["metrics"][name], rel=0.02 if counts_support else 1e-4), name
     others = evaluate(loaded.model, loaded.validation_dataset_reader, "sample:validation[24:48]")
     assert of_two["items"] == of_nine["items"] != others["items"]
 
