@@ -37,5 +37,7 @@ class TableDatasetReader(SourceDatasetReader):
 
     def fingerprint(self, file_path: str | PathLike) -> Optional[str]:
         own = super().fingerprint(file_path)
-        links = self._open_links(self._open(file_path))
-        return own if own is None or links is None else Hasher.hash((own, links.source.fingerprint))
+        if own is None or self._gold_links is None:
+            return own
+        links = self._gold_links.open(self._open(file_path), self.kind.roles[:2])
+        return Hasher.hash((own, links.source.fingerprint))

@@ -5,7 +5,11 @@ import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.modules.seq2seq_encoders import LstmSeq2SeqEncoder, Seq2SeqEncoder
 
-from regattn_allennlp.modules.inference_networks.inference_network import InferenceNetwork
+from regattn_allennlp.modules.inference_networks.inference_network import (
+    InferenceNetwork,
+    check_dropout,
+    check_encoder,
+)
 
 
 @InferenceNetwork.register("bilinear")
@@ -55,18 +59,13 @@ class BilinearInferenceNetwork(InferenceNetwork):
         hidden_dim = query_dim if hidden_dim is None else hidden_dim
         if hidden_dim < 1:
             raise ConfigurationError(f'"hidden_dim" of the inference network must be at least 1, but is {hidden_dim}')
-        if not 0 <= dropout < 1:
-            raise ConfigurationError(f'"dropout" of the inference network must be in [0, 1), but is {dropout}')
+        check_dropout(dropout)
         if target_encoder is not None:
             if not encode_targets:
                 raise ConfigurationError(
                     '"target_encoder" of the inference network is not used: "encode_targets" is false'
                 )
-            if target_encoder.get_input_dim() != target_dim:
-                raise ConfigurationError(
-                    f'"target_encoder" of the inference network takes vectors of {target_encoder.get_input_dim()} '
-                    f"dimensions, but the targets' embeddings have {target_dim}"
-                )
+            check_encoder(target_encoder, "target_encoder", target_dim)
         elif encode_targets:
             target_encoder = LstmSeq2SeqEncoder(target_dim, hidden_dim, bidirectional=True)
         self._target_encoder = target_encoder

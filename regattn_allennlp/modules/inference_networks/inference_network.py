@@ -4,6 +4,7 @@ from typing import ClassVar
 import torch
 from allennlp.common import Registrable
 from allennlp.common.checks import ConfigurationError
+from allennlp.modules.seq2seq_encoders import Seq2SeqEncoder
 
 INPUTS = ("memory", "queries", "targets")
 
@@ -76,3 +77,18 @@ class InferenceNetwork(torch.nn.Module, Registrable):
         Shape (batch_size, num_queries, num_positions): scores, of any size where a mask is false.
         """
         raise NotImplementedError
+
+
+def check_dropout(dropout: float) -> None:
+    """A ConfigurationError if an inference network's `dropout` is not in [0, 1)."""
+    if not 0 <= dropout < 1:
+        raise ConfigurationError(f'"dropout" of the inference network must be in [0, 1), but is {dropout}')
+
+
+def check_encoder(encoder: Seq2SeqEncoder, key: str, input_dim: int) -> None:
+    """A ConfigurationError if an inference network's encoder is not for embeddings of this size."""
+    if encoder.get_input_dim() != input_dim:
+        raise ConfigurationError(
+            f'"{key}" of the inference network takes vectors of {encoder.get_input_dim()} dimensions, but the '
+            f"embeddings have {input_dim}"
+        )

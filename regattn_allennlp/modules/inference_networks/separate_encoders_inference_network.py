@@ -5,7 +5,11 @@ import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.modules.seq2seq_encoders import LstmSeq2SeqEncoder, Seq2SeqEncoder
 
-from regattn_allennlp.modules.inference_networks.inference_network import InferenceNetwork
+from regattn_allennlp.modules.inference_networks.inference_network import (
+    InferenceNetwork,
+    check_dropout,
+    check_encoder,
+)
 from regattn_allennlp.modules.require_at_least import require_at_least
 
 
@@ -66,8 +70,7 @@ class SeparateEncodersInferenceNetwork(InferenceNetwork):
         hidden_dim = max(1, memory_dim // 2) if hidden_dim is None else hidden_dim
         for key, value in ("hidden_dim", hidden_dim), ("num_layers", num_layers):
             require_at_least(1, value, key, " in the inference network")
-        if not 0 <= dropout < 1:
-            raise ConfigurationError(f'"dropout" of the inference network must be in [0, 1), but is {dropout}')
+        check_dropout(dropout)
 
         def checked(encoder: Optional[Seq2SeqEncoder], key: str, input_dim: int) -> Seq2SeqEncoder:
             if encoder is None:
@@ -75,11 +78,7 @@ class SeparateEncodersInferenceNetwork(InferenceNetwork):
                 return LstmSeq2SeqEncoder(
                     input_dim, hidden_dim, num_layers, dropout=between_layers, bidirectional=True
                 )
-            if encoder.get_input_dim() != input_dim:
-                raise ConfigurationError(
-                    f'"{key}" of the inference network takes vectors of {encoder.get_input_dim()} dimensions, but the '
-                    f"embeddings have {input_dim}"
-                )
+            check_encoder(encoder, key, input_dim)
             return encoder
 
         self._source_encoder = checked(source_encoder, "source_encoder", source_dim)
