@@ -324,12 +324,7 @@ class AttentionalSeq2Seq(AttentionModel):
         target_tokens: TextFieldTensors,
         links: Optional[list[TokenLinks]],
     ) -> dict[str, Any]:
-        # Shape: (batch_size, target_length + 1)
-        ids = get_token_ids_from_text_field_tensors(target_tokens)
-        # Shape (both): (batch_size, target_length)
-        targets, mask = ids[:, 1:], get_text_field_mask(target_tokens)[:, 1:]
-        decoded = self._decode(memory, ids[:, :-1])
-        queries = self._queries(memory, decoded, targets, mask)
+        targets, mask, decoded, queries = self._read_target(memory, target_tokens)
         output: dict[str, Any] = {"target_to_source_attention": decoded.weights}
         if self.training:
             objective = self._latent_alignment.objective(
@@ -367,10 +362,7 @@ class AttentionalSeq2Seq(AttentionModel):
     ) -> TargetScores:
         """What the model holds of each token of given targets; parameters as of `forward`."""
         embedded, memory = self._encode(source_tokens)
-        ids = get_token_ids_from_text_field_tensors(target_tokens)
-        targets, mask = ids[:, 1:], get_text_field_mask(target_tokens)[:, 1:]
-        decoded = self._decode(memory, ids[:, :-1])
-        queries = self._queries(memory, decoded, targets, mask)
+        targets, mask, decoded, queries = self._read_target(memory, target_tokens)
         log_probs = self._latent_alignment.log_marginal(queries)
         with torch.no_grad():
             of_tokens = (
@@ -387,6 +379,16 @@ class AttentionalSeq2Seq(AttentionModel):
                 for one in of_tokens
             ),
         )
+
+    def _read_target(
+        self, memory: Memory, target_tokens: TextFieldTensors
+    ) -> tuple[torch.Tensor, torch.Tensor, Decoded, AlignmentQueries]:
+        """What is to be predicted and its mask, of shape (batch_size, target_length), and what is made of it."""
+        # Shape: (batch_size, target_length + 1)
+        ids = get_token_ids_from_text_field_tensors(target_tokens)
+        targets, mask = ids[:, 1:], get_text_field_mask(target_tokens)[:, 1:]
+        decoded = self._decode(memory, ids[:, :-1])
+        return targets, mask, decoded, self._queries(memory, decoded, targets, mask)
 
     def _decode(self, memory: Memory, ids: torch.Tensor) -> Decoded:
         return self._decoder(self._dropout(self._target_embedding(ids)), memory)
