@@ -36,3 +36,6 @@ def test_it_says_what_is_missing(run_benchmark):
     process = run_benchmark("--batches", "4", "--batch-size", "4")
     assert process.returncode != 0
     assert "has 12 pairs, but 16 are needed" in process.stderr
+    process = run_benchmark("--batches", "1", "--batch-size", "4", "--peer-python", "no/such/python")
+    assert process.returncode != 0
+    assert "no/such/python" in process.stderr
